@@ -1,0 +1,512 @@
+# Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
+"""
+The Lumos transformer (arXiv 2507.08801): a LLaMA that reads text and video tokens in one sequence.
+
+What differs from LLaMA:
+- queries and keys pass a LayerNorm over each head, with one set of weights per shard of the original model;
+- rotary embeddings turn visual tokens by time, height and width (MM-RoPE);
+- attention is bidirectional inside a frame and causal elsewhere;
+- the loss is the cross entropy of masked visual tokens, at their own position, over the visual codes only.
+
+Shape suffixes: B batch, L tokens fed, H heads, D width of a head, 3 time, height, width.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.cache_utils import Cache, DynamicCache
+from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+from transformers.modeling_rope_utils import dynamic_rope_update
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, slice_logits_to_keep
+from transformers.models.llama.modeling_llama import (
+    LlamaMLP,
+    LlamaRMSNorm,
+    LlamaRotaryEmbedding,
+    apply_rotary_pos_emb,
+    eager_attention_forward,
+)
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs, can_return_tuple
+from transformers.utils.output_capturing import capture_outputs
+
+from .configuration_lumos import LumosConfig
+from .token_layout import derive_layout
+
+
+TIME, HEIGHT, WIDTH = range(3)
+
+# Of every 16 neighbouring channels: four turn by time, then pairs alternate between height and width.
+_MM_ROPE_GROUP = (
+    *(TIME, TIME, TIME, TIME),
+    *(HEIGHT, HEIGHT, WIDTH, WIDTH) * 3,
+)
+
+_QK_NORM_EPS = 1e-5
+
+
+def rotary_channel_axes(position_encoding: str, num_channels: int) -> tuple[int, ...]:
+    """
+    The axis (0 time, 1 height, 2 width) that each rotary channel turns by; text has the same position on all three.
+
+    Args:
+        position_encoding: `"mm_rope"` repeats a pattern of 16 channels, so that every axis gets high and low
+            frequencies (arXiv 2507.08801, section 3.2). `"rope_3d"` is the usual 3D RoPE: one contiguous block per axis,
+            2:3:3, time first, with the highest frequencies. `"rope_1d"` has one axis.
+        num_channels: half the width of a head.
+    """
+    if position_encoding == "mm_rope":
+        return _MM_ROPE_GROUP * (num_channels // len(_MM_ROPE_GROUP))
+    if position_encoding == "rope_3d":
+        eighth = num_channels // 8
+        return (TIME,) * (2 * eighth) + (HEIGHT,) * (3 * eighth) + (WIDTH,) * (3 * eighth)
+    return (TIME,) * num_channels
+
+
+class LumosRotaryEmbedding(LlamaRotaryEmbedding):
+    """LLaMA's rotary tables, each channel indexed by the position on its own axis."""
+
+    def __init__(self, config: LumosConfig):
+        super().__init__(config)
+        self.channel_axes = rotary_channel_axes(config.position_encoding, config.head_dim // 2)
+
+    @torch.no_grad()
+    @dynamic_rope_update
+    def forward(self, x: torch.Tensor, position_ids: torch.LongTensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosines and sines, each `(batch, length, head_dim)` in the dtype of `x`, from positions `(3, batch, length)`."""
+        channel_positions = torch.stack([position_ids[axis] for axis in self.channel_axes], dim=-1)
+        angles = channel_positions.float() * self.inv_freq.to(device=x.device, dtype=torch.float)
+        angles = torch.cat((angles, angles), dim=-1)
+        cos = angles.cos() * self.attention_scaling
+        sin = angles.sin() * self.attention_scaling
+        return cos.to(x.dtype), sin.to(x.dtype)
+
+
+class LumosHeadLayerNorm(nn.Module):
+    """
+    LayerNorm over each head, with weights per shard.
+
+    The original model was trained in `num_shards` tensor-parallel shards whose norm weights were not shared: consecutive
+    heads of one shard use the same row of `weight` and `bias`, `(num_shards, head_dim)`.
+    """
+
+    def __init__(self, num_shards: int, head_dim: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(num_shards, head_dim))
+        self.bias = nn.Parameter(torch.zeros(num_shards, head_dim))
+
+    def forward(self, states_BLHD: torch.Tensor) -> torch.Tensor:
+        heads_per_shard = states_BLHD.shape[-2] // self.weight.shape[0]
+        normed_BLHD = F.layer_norm(states_BLHD, states_BLHD.shape[-1:], eps=_QK_NORM_EPS)
+        weight_HD = self.weight.repeat_interleave(heads_per_shard, dim=0)
+        bias_HD = self.bias.repeat_interleave(heads_per_shard, dim=0)
+        return normed_BLHD * weight_HD + bias_HD
+
+    def extra_repr(self) -> str:
+        return f"{tuple(self.weight.shape)}, eps={_QK_NORM_EPS}"
+
+
+class LumosAttention(nn.Module):
+    """LLaMA's attention with normalised queries and keys."""
+
+    def __init__(self, config: LumosConfig, layer_idx: int):
+        super().__init__()
+        self.config = config
+        self.layer_idx = layer_idx
+        self.head_dim = config.head_dim
+        self.num_key_value_groups = config.num_attention_heads // config.num_key_value_heads
+        self.scaling = self.head_dim**-0.5
+        self.attention_dropout = config.attention_dropout
+        self.is_causal = True
+
+        query_size = config.num_attention_heads * self.head_dim
+        key_value_size = config.num_key_value_heads * self.head_dim
+        self.q_proj = nn.Linear(config.hidden_size, query_size, bias=config.attention_bias)
+        self.k_proj = nn.Linear(config.hidden_size, key_value_size, bias=config.attention_bias)
+        self.v_proj = nn.Linear(config.hidden_size, key_value_size, bias=config.attention_bias)
+        self.o_proj = nn.Linear(query_size, config.hidden_size, bias=config.attention_bias)
+        self.q_norm = LumosHeadLayerNorm(config.model_parallel_size, self.head_dim)
+        self.k_norm = LumosHeadLayerNorm(config.model_parallel_size, self.head_dim)
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        position_embeddings: tuple[torch.Tensor, torch.Tensor],
+        attention_mask: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        input_shape = hidden_states.shape[:-1]
+        head_shape = (*input_shape, -1, self.head_dim)
+
+        query_states = self.q_norm(self.q_proj(hidden_states).view(head_shape)).transpose(1, 2)
+        key_states = self.k_norm(self.k_proj(hidden_states).view(head_shape)).transpose(1, 2)
+        value_states = self.v_proj(hidden_states).view(head_shape).transpose(1, 2)
+        query_states, key_states = apply_rotary_pos_emb(query_states, key_states, *position_embeddings)
+
+        if past_key_values is not None:
+            key_states, value_states = past_key_values.update(key_states, value_states, self.layer_idx)
+
+        attention_interface: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
+            self.config._attn_implementation, eager_attention_forward
+        )
+        attn_output, attn_weights = attention_interface(
+            self,
+            query_states,
+            key_states,
+            value_states,
+            attention_mask,
+            dropout=self.attention_dropout if self.training else 0.0,
+            scaling=self.scaling,
+            **kwargs,
+        )
+        attn_output = self.o_proj(attn_output.reshape(*input_shape, -1).contiguous())
+        return attn_output, attn_weights
+
+
+class LumosDecoderLayer(GradientCheckpointingLayer):
+    """Attention and MLP, each after an RMS norm and added to its input."""
+
+    def __init__(self, config: LumosConfig, layer_idx: int):
+        super().__init__()
+        self.self_attn = LumosAttention(config, layer_idx)
+        self.mlp = LlamaMLP(config)
+        self.input_layernorm = LlamaRMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.post_attention_layernorm = LlamaRMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        position_embeddings: tuple[torch.Tensor, torch.Tensor],
+        attention_mask: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> torch.Tensor:
+        attn_output, _ = self.self_attn(
+            self.input_layernorm(hidden_states),
+            position_embeddings,
+            attention_mask=attention_mask,
+            past_key_values=past_key_values,
+            **kwargs,
+        )
+        hidden_states = hidden_states + attn_output
+        return hidden_states + self.mlp(self.post_attention_layernorm(hidden_states))
+
+
+class LumosPreTrainedModel(PreTrainedModel):
+    config: LumosConfig
+    base_model_prefix = "model"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["LumosDecoderLayer"]
+    _skip_keys_device_placement = ["past_key_values"]
+    # Flash attention takes no mask, so frames would silently turn causal.
+    _supports_flash_attn = False
+    _supports_sdpa = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+    _can_record_outputs = {"hidden_states": LumosDecoderLayer, "attentions": LumosAttention}
+
+
+class LumosModel(LumosPreTrainedModel):
+    """The decoder without its output head; [`LumosForCausalLM`] explains the inputs."""
+
+    def __init__(self, config: LumosConfig):
+        super().__init__(config)
+        # Padding shares its id with the beginning of a sequence, so it must keep its gradient: no padding_idx.
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(LumosDecoderLayer(config, index) for index in range(config.num_hidden_layers))
+        self.norm = LlamaRMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.rotary_emb = LumosRotaryEmbedding(config)
+        self.gradient_checkpointing = False
+        self.post_init()
+
+    @capture_outputs
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        frame_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        use_cache: bool | None = None,
+        is_causal: bool = True,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BaseModelOutputWithPast:
+        """Hidden states after the last norm, `(batch, length, hidden_size)`; see [`LumosForCausalLM.forward`]."""
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("Exactly one of `input_ids` and `inputs_embeds` must be given.")
+        position_ids, frame_ids = self._complete_layout(
+            input_ids, attention_mask, position_ids, frame_ids, past_key_values, is_causal
+        )
+        if inputs_embeds is None:
+            inputs_embeds = self.embed_tokens(input_ids)
+        self._check_layout(inputs_embeds, position_ids, frame_ids)
+
+        if use_cache is None:
+            use_cache = self.config.use_cache
+        if use_cache and past_key_values is None and not (self.gradient_checkpointing and self.training):
+            past_key_values = DynamicCache(config=self.config)
+
+        mask = self._attention_mask(inputs_embeds, attention_mask, frame_ids, past_key_values, is_causal)
+        position_embeddings = self.rotary_emb(inputs_embeds, position_ids)
+
+        hidden_states = inputs_embeds
+        for layer in self.layers:
+            hidden_states = layer(
+                hidden_states,
+                position_embeddings,
+                attention_mask=mask,
+                past_key_values=past_key_values,
+                is_causal=is_causal,
+                **kwargs,
+            )
+        return BaseModelOutputWithPast(
+            last_hidden_state=self.norm(hidden_states),
+            past_key_values=past_key_values if use_cache else None,
+        )
+
+    def _complete_layout(
+        self,
+        input_ids: torch.LongTensor | None,
+        attention_mask: torch.Tensor | None,
+        position_ids: torch.LongTensor | None,
+        frame_ids: torch.LongTensor | None,
+        past_key_values: Cache | None,
+        is_causal: bool,
+    ) -> tuple[torch.LongTensor, torch.LongTensor | None]:
+        """Derives what is missing of `position_ids` and `frame_ids` from whole sequences of ids."""
+        is_complete = position_ids is not None and (frame_ids is not None or not is_causal)
+        if is_complete:
+            return position_ids, frame_ids
+        missing = "position_ids" if position_ids is None else "frame_ids"
+        if input_ids is None:
+            raise ValueError(f"`{missing}` must be given with `inputs_embeds`: they cannot be derived without ids.")
+        if past_key_values is not None and past_key_values.get_seq_length() > 0:
+            raise ValueError(
+                f"`{missing}` must be given with a filled `past_key_values`: they cannot be derived from the "
+                f"{input_ids.shape[1]} new ids alone. Derive both for the whole sequence with "
+                "`token_layout.derive_layout` and pass the last columns."
+            )
+        is_padding_mask = attention_mask is not None and attention_mask.ndim == 2
+        derived_positions, derived_frames = derive_layout(
+            input_ids, self.config, attention_mask if is_padding_mask else None
+        )
+        return (
+            derived_positions if position_ids is None else position_ids,
+            derived_frames if frame_ids is None else frame_ids,
+        )
+
+    @staticmethod
+    def _check_layout(
+        inputs_embeds: torch.Tensor, position_ids: torch.LongTensor, frame_ids: torch.LongTensor | None
+    ) -> None:
+        batch_size, length = inputs_embeds.shape[:2]
+        if position_ids.shape != (3, batch_size, length):
+            raise ValueError(
+                f"`position_ids` must have the shape (3, batch, length) = {(3, batch_size, length)}, got "
+                f"{tuple(position_ids.shape)}."
+            )
+        if frame_ids is not None and frame_ids.shape != (batch_size, length):
+            raise ValueError(
+                f"`frame_ids` must have the shape (batch, length) = {(batch_size, length)}, got "
+                f"{tuple(frame_ids.shape)}."
+            )
+
+    def _attention_mask(
+        self,
+        inputs_embeds: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        frame_ids: torch.LongTensor | None,
+        past_key_values: Cache | None,
+        is_causal: bool,
+    ) -> torch.Tensor | None:
+        # Positions are kept from the mask builders, which take repeated positions for packed sequences.
+        if not is_causal:
+            return create_bidirectional_mask(
+                config=self.config,
+                inputs_embeds=inputs_embeds,
+                attention_mask=attention_mask,
+                past_key_values=past_key_values,
+            )
+        return create_causal_mask(
+            config=self.config,
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            past_key_values=past_key_values,
+            block_sequence_ids=_frame_ids_of_keys(frame_ids, past_key_values),
+        )
+
+
+def _frame_ids_of_keys(frame_ids_BL: torch.LongTensor, past_key_values: Cache | None) -> torch.LongTensor:
+    """Extends the frame ids of the queries to all keys. Cached keys need none: they are in the past of every query."""
+    if past_key_values is None:
+        return frame_ids_BL
+    batch_size, length = frame_ids_BL.shape
+    num_keys, _ = past_key_values.get_mask_sizes(length, 0)
+    key_index = past_key_values.get_seq_length() + torch.arange(length, device=frame_ids_BL.device)
+    return frame_ids_BL.new_full((batch_size, num_keys), -1).index_copy(1, key_index, frame_ids_BL)
+
+
+class LumosForCausalLM(LumosPreTrainedModel):
+    """
+    The Lumos transformer with its output head.
+
+    The name follows the library's convention for decoder-only models; the loss is not that of a causal language model,
+    see [`~LumosForCausalLM.forward`].
+    """
+
+    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
+
+    def __init__(self, config: LumosConfig):
+        super().__init__(config)
+        self.model = LumosModel(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        # The library would pick the shifted loss by the name of the class.
+        self.loss_type = "ForMaskedLM"
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        frame_ids: torch.LongTensor | None = None,
+        labels: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        visual_logits_only: bool = False,
+        num_items_in_batch: int | torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> CausalLMOutputWithPast:
+        r"""
+        Args:
+            input_ids (`torch.LongTensor` of shape `(batch, length)`, *optional*):
+                Token ids, laid out as [`~lumos_hf.token_layout`] describes.
+            attention_mask (`torch.Tensor` of shape `(batch, cached + length)`, *optional*):
+                1 at real tokens, 0 at padding, over the cached tokens too. Padding may be on either side. Without it
+                every token is a real one.
+            position_ids (`torch.LongTensor` of shape `(3, batch, length)`, *optional*):
+                Time, height and width of the tokens fed; all three equal for text.
+            frame_ids (`torch.LongTensor` of shape `(batch, length)`, *optional*):
+                `k` inside frame `k`, -1 elsewhere, for the tokens fed. A frame must be fed in one call. What is not
+                given of `position_ids` and `frame_ids` is derived from `input_ids`, which must then be whole sequences;
+                with both given, ids are never read back from the device.
+            labels (`torch.LongTensor` of shape `(batch, length)`, *optional*):
+                Token ids to predict at their own position (no shift). Only visual ids count; anything else, -100
+                included, is ignored.
+            past_key_values (`Cache`, *optional*):
+                Keys and values of earlier tokens. When it is filled, `position_ids` and `frame_ids` must be given.
+            inputs_embeds (`torch.Tensor` of shape `(batch, length, hidden_size)`, *optional*):
+                Instead of `input_ids`; needs `position_ids` and `frame_ids`.
+            use_cache (`bool`, *optional*):
+                Whether to return `past_key_values`; defaults to `config.use_cache`, and to `False` with `labels`.
+            logits_to_keep (`int` or `torch.Tensor`, defaults to 0):
+                Where to compute logits: an int for so many last positions (0 for all), a 1-D tensor of positions, or a
+                2-D bool mask, which gives logits of shape `(number of True, vocabulary)`. Not used with `labels`.
+            visual_logits_only (`bool`, defaults to `False`):
+                Whether to compute the logits of the visual codes only, `(..., visual_vocab_size)`.
+            num_items_in_batch (`int` or `torch.Tensor`, *optional*):
+                Divides the summed loss, for accumulation over several batches. Without it the loss is a mean.
+            is_causal (`bool`, defaults to `True`):
+                `False` lets every token fed attend to every cached token and to all tokens fed, which is what one whole
+                frame after a cached prefix does: no mask is built at all, and `frame_ids` are not needed. A 2-D
+                `attention_mask` over prefix and frame, for left-padded rows, still holds.
+
+        Returns:
+            `CausalLMOutputWithPast`. `loss` is the cross entropy over the visual codes at the positions that count,
+            averaged over all of them in the batch; as in the official code, tokens whose loss is exactly 0 are left
+            out of the mean. With `labels`, `logits` are those of these positions only,
+            `(number of counted labels, visual_vocab_size)`, in row-major order; nothing else is computed.
+
+        Raises:
+            ValueError: if inputs are missing, contradict each other, or have the wrong shape.
+
+        Example:
+
+        ```python
+        >>> import torch
+        >>> from lumos_hf import LumosConfig, LumosForCausalLM
+        >>> from lumos_hf.token_layout import prompt_ids, sequence_from_codes
+
+        >>> config = LumosConfig(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2)
+        >>> model = LumosForCausalLM(config)
+        >>> codes = torch.randint(0, config.visual_vocab_size, (3, 4, 8))
+        >>> input_ids = sequence_from_codes(prompt_ids([5, 6, 7], config), codes, duration=2, fps=4, config=config)
+        >>> model(input_ids=input_ids[None]).logits.shape
+        torch.Size([1, 131, 129536])
+        ```
+        """
+        if labels is not None and use_cache is None:
+            use_cache = False
+        outputs: BaseModelOutputWithPast = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            frame_ids=frame_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        loss = None
+        if labels is not None:
+            loss, logits = self._visual_loss(outputs.last_hidden_state, labels, num_items_in_batch)
+        else:
+            hidden_states = slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep)
+            logits = self.visual_logits(hidden_states) if visual_logits_only else self.lm_head(hidden_states)
+        return CausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+    def visual_logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Logits of the visual codes, `(..., visual_vocab_size)`, from hidden states `(..., hidden_size)`."""
+        start = self.config.visual_token_offset
+        end = start + self.config.visual_vocab_size
+        if _is_plain_linear(self.lm_head):
+            return F.linear(hidden_states, self.lm_head.weight[start:end])
+        return self.lm_head(hidden_states)[..., start:end]
+
+    def _visual_loss(
+        self, hidden_states: torch.Tensor, labels: torch.LongTensor, num_items_in_batch: int | torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        codes = labels - self.config.visual_token_offset
+        counts = (codes >= 0) & (codes < self.config.visual_vocab_size)
+        logits = self.visual_logits(hidden_states[counts])
+        token_losses = F.cross_entropy(logits.float(), codes[counts], reduction="none")
+        if num_items_in_batch is None:
+            num_items_in_batch = (token_losses != 0).sum().clamp(min=1)
+        elif torch.is_tensor(num_items_in_batch):
+            num_items_in_batch = num_items_in_batch.to(token_losses.device)
+        return token_losses.sum() / num_items_in_batch, logits
+
+
+def _is_plain_linear(module: nn.Module) -> bool:
+    """
+    Whether a slice of the weight may stand in for the module. Adapters and quantisation change its class, sharding the
+    class of its weight; offloading and tensor parallelism hook or replace its forward.
+    """
+    return (
+        type(module) is nn.Linear
+        and type(module.weight) is nn.Parameter
+        and module.weight.shape == (module.out_features, module.in_features)
+        and module.bias is None
+        and not module._forward_pre_hooks
+        and not module._forward_hooks
+        and "forward" not in vars(module)
+    )
+
+
+__all__ = ["LumosForCausalLM", "LumosModel", "LumosPreTrainedModel"]
