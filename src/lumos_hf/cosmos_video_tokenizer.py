@@ -11,9 +11,9 @@ from diffusers.models.autoencoders.autoencoder_kl_cosmos import (
     CosmosCausalConv3d,
     CosmosCausalGroupNorm,
     CosmosDecoder3d,
-    CosmosDownsample3d,
     CosmosEncoder3d,
-    CosmosUpsample3d,
+    CosmosPatchEmbed3d,
+    CosmosUnpatcher3d,
 )
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils.accelerate_utils import apply_forward_hook
@@ -98,6 +98,58 @@ class FactorizedCausalConv3d(CosmosCausalConv3d):
         return lines.unflatten(3, size)
 
 
+class HaarPatchEmbed3d(CosmosPatchEmbed3d):
+    """The causal Haar wavelet transform of Cosmos as one matrix product per block of pixels.
+
+    Equal to `CosmosPatchEmbed3d`, which runs fourteen convolutions of one channel each for every level.
+    """
+
+    def __init__(self, channels: int, patch_size: int) -> None:
+        super().__init__(patch_size, "haar")
+        unit_blocks = torch.eye(channels * patch_size**3).unflatten(1, (channels, *[patch_size] * 3))
+        for _ in range(int(math.log2(patch_size))):
+            unit_blocks = self._dwt(unit_blocks, rescale=True)
+        self.register_buffer("matrix", unit_blocks.flatten(1), persistent=False)
+
+    def forward(self, video: torch.Tensor) -> torch.Tensor:
+        blocks = video[:, :, self._frame_order(video.shape[2])]
+        size = self.patch_size
+        for dim in (4, 3, 2):
+            blocks = blocks.unflatten(dim, (-1, size))
+        # (batch, channel, t, in-block t, h, in-block h, w, in-block w): in-block axes go last, after the channel
+        blocks = blocks.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(4)
+        return (blocks @ self.matrix.to(blocks.dtype)).movedim(-1, 1)
+
+    def _frame_order(self, num_frames: int) -> list[int]:
+        """Frames that fill whole blocks: the first one fills a block of its own; each level reflects an odd end."""
+        order = [0] * self.patch_size + list(range(1, num_frames))
+        unit = 1
+        while unit < self.patch_size:
+            if len(order) // unit % 2:
+                order += order[-2 * unit : -unit]
+            unit *= 2
+        return order
+
+
+class HaarUnpatcher3d(CosmosUnpatcher3d):
+    """The inverse of `HaarPatchEmbed3d`, without the repeated first frames; equal to `CosmosUnpatcher3d`."""
+
+    def __init__(self, channels: int, patch_size: int) -> None:
+        super().__init__(patch_size, "haar")
+        unit_coefficients = torch.eye(channels * patch_size**3)[:, :, None, None, None]
+        for _ in range(int(math.log2(patch_size))):
+            unit_coefficients = self._idwt(unit_coefficients, rescale=True)
+        self.register_buffer("matrix", unit_coefficients.flatten(1), persistent=False)
+
+    def forward(self, coefficients: torch.Tensor) -> torch.Tensor:
+        coefficients = coefficients.movedim(1, -1)
+        size = self.patch_size
+        blocks = coefficients @ self.matrix.to(coefficients.dtype)
+        blocks = blocks.unflatten(-1, (-1, size, size, size)).permute(0, 4, 1, 5, 2, 6, 3, 7)
+        video = blocks.flatten(6).flatten(4, 5).flatten(2, 3)
+        return video[:, :, size - 1 :]
+
+
 class PositionNorm(CosmosCausalGroupNorm):
     """Normalises every position over its channels alone, so that a static background keeps static features."""
 
@@ -146,6 +198,9 @@ class CosmosVideoTokenizer(ModelMixin, ConfigMixin):
         self.quant_conv = CosmosCausalConv3d(latent_channels, len(levels), kernel_size=1, padding=0)
         self.post_quant_conv = CosmosCausalConv3d(len(levels), latent_channels, kernel_size=1, padding=0)
         self.quantizer = FiniteScalarQuantizer(levels)
+        if patch_type == "haar":
+            self.encoder.patch_embed = HaarPatchEmbed3d(in_channels, patch_size)
+            self.decoder.unpatch_embed = HaarUnpatcher3d(out_channels, patch_size)
         for module in self.modules():
             if type(module) is CosmosCausalConv3d:
                 module.__class__ = FactorizedCausalConv3d
