@@ -239,15 +239,12 @@ class LumosModel(LumosPreTrainedModel):
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPast:
         """Hidden states after the last norm, `(batch, length, hidden_size)`; see [`LumosForCausalLM.forward`]."""
-        if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("Exactly one of `input_ids` and `inputs_embeds` must be given.")
+        _check_inputs(input_ids, inputs_embeds, attention_mask, position_ids, frame_ids, past_key_values)
         position_ids, frame_ids = self._complete_layout(
             input_ids, attention_mask, position_ids, frame_ids, past_key_values, is_causal
         )
         if inputs_embeds is None:
             inputs_embeds = self.embed_tokens(input_ids)
-        self._check_layout(inputs_embeds, position_ids, frame_ids)
-
         if use_cache is None:
             use_cache = self.config.use_cache
         if use_cache and past_key_values is None and not (self.gradient_checkpointing and self.training):
@@ -268,7 +265,7 @@ class LumosModel(LumosPreTrainedModel):
             )
         return BaseModelOutputWithPast(
             last_hidden_state=self.norm(hidden_states),
-            past_key_values=past_key_values if use_cache else None,
+            past_key_values=past_key_values,
         )
 
     def _complete_layout(
@@ -302,22 +299,6 @@ class LumosModel(LumosPreTrainedModel):
             derived_frames if frame_ids is None else frame_ids,
         )
 
-    @staticmethod
-    def _check_layout(
-        inputs_embeds: torch.Tensor, position_ids: torch.LongTensor, frame_ids: torch.LongTensor | None
-    ) -> None:
-        batch_size, length = inputs_embeds.shape[:2]
-        if position_ids.shape != (3, batch_size, length):
-            raise ValueError(
-                f"`position_ids` must have the shape (3, batch, length) = {(3, batch_size, length)}, got "
-                f"{tuple(position_ids.shape)}."
-            )
-        if frame_ids is not None and frame_ids.shape != (batch_size, length):
-            raise ValueError(
-                f"`frame_ids` must have the shape (batch, length) = {(batch_size, length)}, got "
-                f"{tuple(frame_ids.shape)}."
-            )
-
     def _attention_mask(
         self,
         inputs_embeds: torch.Tensor,
@@ -333,6 +314,8 @@ class LumosModel(LumosPreTrainedModel):
                 inputs_embeds=inputs_embeds,
                 attention_mask=attention_mask,
                 past_key_values=past_key_values,
+                # Only a given mask can hold padding; skipping a trivial one would read it back from the device.
+                allow_is_bidirectional_skip=attention_mask is None,
             )
         return create_causal_mask(
             config=self.config,
@@ -341,6 +324,28 @@ class LumosModel(LumosPreTrainedModel):
             past_key_values=past_key_values,
             block_sequence_ids=_frame_ids_of_keys(frame_ids, past_key_values),
         )
+
+
+def _check_inputs(
+    input_ids: torch.Tensor | None,
+    inputs_embeds: torch.Tensor | None,
+    attention_mask: torch.Tensor | None,
+    position_ids: torch.Tensor | None,
+    frame_ids: torch.Tensor | None,
+    past_key_values: Cache | None,
+) -> None:
+    if (input_ids is None) == (inputs_embeds is None):
+        raise ValueError("Exactly one of `input_ids` and `inputs_embeds` must be given.")
+    batch_size, length = (inputs_embeds if input_ids is None else input_ids).shape[:2]
+    _check_shape("position_ids", position_ids, "(3, batch, length)", (3, batch_size, length))
+    _check_shape("frame_ids", frame_ids, "(batch, length)", (batch_size, length))
+    if attention_mask is not None and attention_mask.ndim == 2 and past_key_values is None:
+        _check_shape("attention_mask", attention_mask, "(batch, length)", (batch_size, length))
+
+
+def _check_shape(name: str, tensor: torch.Tensor | None, axes: str, shape: tuple[int, ...]) -> None:
+    if tensor is not None and tensor.shape != shape:
+        raise ValueError(f"`{name}` must have the shape {axes} = {shape}, got {tuple(tensor.shape)}.")
 
 
 def _frame_ids_of_keys(frame_ids_BL: torch.LongTensor, past_key_values: Cache | None) -> torch.LongTensor:
@@ -367,7 +372,7 @@ class LumosForCausalLM(LumosPreTrainedModel):
         super().__init__(config)
         self.model = LumosModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        # The library would pick the shifted loss by the name of the class.
+        # By the name of the class the library would take the loss for a shifted one, and the Trainer miscount labels.
         self.loss_type = "ForMaskedLM"
         self.post_init()
 
@@ -445,8 +450,10 @@ class LumosForCausalLM(LumosPreTrainedModel):
         torch.Size([1, 131, 129536])
         ```
         """
-        if labels is not None and use_cache is None:
-            use_cache = False
+        if labels is not None:
+            tokens = inputs_embeds if input_ids is None else input_ids
+            _check_shape("labels", labels, "(batch, length)", tuple(tokens.shape[:2]))
+            use_cache = bool(use_cache)
         outputs: BaseModelOutputWithPast = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
