@@ -1,0 +1,500 @@
+# Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
+"""
+Mask-based discrete diffusion inside one latent frame: the decoding step of Lumos-1 (arXiv 2507.08801) and the masking
+rules that training shares with it.
+
+Shapes: B rows, n visual positions of a frame, V visual codes, R any selection of positions (a chunk of `B * n`).
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from diffusers import ConfigMixin, SchedulerMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.utils import BaseOutput
+
+
+DEFAULT_HISTORY_MASK_RATIO = 0.3
+SMALLEST_GUMBEL_ARGUMENT = 1e-20
+SIGMOID_HALF_WIDTH = 3.0
+POWER_EXPONENT = 2.0
+
+TEMPERATURE_DECAYS = ("compounding", "linear")
+
+
+def _sigmoid_schedule(progress: torch.Tensor) -> torch.Tensor:
+    start, end = (1 / (1 + math.exp(-x)) for x in (-SIGMOID_HALF_WIDTH, SIGMOID_HALF_WIDTH))
+    return (end - torch.sigmoid(SIGMOID_HALF_WIDTH * (2 * progress - 1))) / (end - start)
+
+
+MASK_SCHEDULES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "cosine": lambda progress: torch.cos(progress * math.pi / 2),
+    "linear": lambda progress: 1 - progress,
+    "pow": lambda progress: 1 - progress**POWER_EXPONENT,
+    "sigmoid": _sigmoid_schedule,
+}
+
+
+def mask_ratio(progress: torch.Tensor, mask_schedule: str = "cosine") -> torch.Tensor:
+    """
+    The share of tokens that is masked when the given part of the decoding is done.
+
+    The schedules are those of the MaskGIT family (arXiv 2202.04200, section 3.3): all fall from 1 at progress 0 to 0
+    at progress 1. Lumos-1 uses `"cosine"`, in decoding and in training.
+
+    Args:
+        progress (`torch.Tensor`): floating point, any shape, values in [0, 1].
+        mask_schedule (`str`): `"cosine"`, `"linear"`, `"pow"` (quadratic) or `"sigmoid"`.
+
+    Returns:
+        `torch.Tensor`: same shape and dtype, values in [0, 1].
+
+    Raises:
+        ValueError: for an unknown schedule.
+    """
+    check_choice("mask_schedule", mask_schedule, MASK_SCHEDULES)
+    return MASK_SCHEDULES[mask_schedule](progress).clamp(0, 1)
+
+
+def gumbel_noise(uniforms: torch.Tensor) -> torch.Tensor:
+    """Standard Gumbel noise from uniform draws in [0, 1), same shape and dtype; 0 and values near 1 stay finite."""
+    exponential = -torch.log(uniforms.clamp(min=SMALLEST_GUMBEL_ARGUMENT))
+    return -torch.log(exponential.clamp(min=SMALLEST_GUMBEL_ARGUMENT))
+
+
+def mask_lowest(confidence: torch.Tensor, mask_lengths: torch.Tensor) -> torch.Tensor:
+    """
+    Mark the least confident positions of every row.
+
+    A position is marked if it lies strictly below the value that has `mask_lengths` smaller ones. Positions tied with
+    that value are kept, so ties mark fewer positions than asked for, as in the official code.
+
+    Args:
+        confidence (`torch.Tensor` of shape `(B, n)`): floating point.
+        mask_lengths (`torch.LongTensor` of shape `(B,)`): how many positions to mark, at least 0.
+
+    Returns:
+        `torch.BoolTensor` of shape `(B, n)`.
+    """
+    cut_off_index = mask_lengths.clamp(max=confidence.shape[-1] - 1)
+    cut_off = confidence.sort(dim=-1).values.gather(-1, cut_off_index[:, None])
+    return confidence < cut_off
+
+
+def sample_from_cumulative(logits: torch.Tensor, uniforms: torch.Tensor) -> torch.LongTensor:
+    """
+    Draw one index per row by inverting the cumulative distribution of `softmax(logits)`.
+
+    The draw is the first index whose cumulative probability reaches the uniform number. The sum runs in float64,
+    since 64,000 float32 additions would move the borders between codes.
+
+    Args:
+        logits (`torch.Tensor` of shape `(R, V)`): float32 or float64.
+        uniforms (`torch.Tensor` of shape `(R,)`): in [0, 1).
+
+    Returns:
+        `torch.LongTensor` of shape `(R,)`.
+    """
+    cumulative = logits.softmax(dim=-1).cumsum(dim=-1, dtype=torch.float64)
+    # A draw of exactly 0 would select the first code even where its probability is 0.
+    positive = uniforms.to(torch.float64).clamp(min=torch.finfo(torch.float64).tiny)
+    targets = positive[:, None] * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, targets)[:, 0].clamp(max=logits.shape[-1] - 1)
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...] | dict[str, object]) -> None:
+    if value not in choices:
+        raise ValueError(f"`{name}` must be one of {list(choices)}, got {value!r}.")
+
+
+def check_shape(name: str, value: torch.Tensor, shape: tuple[int, ...]) -> None:
+    if tuple(value.shape) != tuple(shape):
+        raise ValueError(f"`{name}` must have the shape {tuple(shape)}, got {tuple(value.shape)}.")
+
+
+@dataclass
+class MaskDecodingSchedulerOutput(BaseOutput):
+    """
+    Output of [`MaskDecodingScheduler.step`].
+
+    Args:
+        prev_sample (`torch.LongTensor` of shape `(B, n)`):
+            The frame's codes after the step; positions left for later steps hold the mask value.
+        pred_original_sample (`torch.LongTensor` of shape `(B, n)`):
+            The complete frame as predicted in this step, before the least confident positions are masked again.
+    """
+
+    prev_sample: torch.LongTensor
+    pred_original_sample: torch.LongTensor
+
+
+class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):
+    """
+    Decodes the masked tokens of a frame in parallel, the most confident first (MaskGIT, arXiv 2202.04200, as used by
+    Lumos-1, arXiv 2507.08801).
+
+    In step s of T every masked position is sampled, then the least confident ones are masked again:
+
+        masked positions left  = max(1, min(unknown - 1, floor(n * schedule((s + 1) / T)))), none in the last step
+        confidence             = log p(sampled code) + temperature * Gumbel noise
+        temperature            = previous temperature * (1 - (s + 1) / T)
+
+    The official code carries the temperature on from frame to frame, so that it is 0 from the second frame on; that is
+    `temperature_decay="compounding"`. Call `set_timesteps` once per video, not per frame, to follow it.
+
+    Args:
+        token_temperature (`float`, defaults to 1.0):
+            Divides the logits before a code is sampled; 0 takes the most probable code. The confidence always uses the
+            probability before this division.
+        confidence_temperature (`float`, defaults to 1.0):
+            Scale of the Gumbel noise on the confidence before any decay; 0 adds no noise.
+        temperature_decay (`str`, defaults to `"compounding"`):
+            `"compounding"` multiplies the temperature step by step and over frames; `"linear"` lets it fall linearly
+            from `confidence_temperature` to 0 within each frame.
+        mask_schedule (`str`, defaults to `"cosine"`):
+            `"cosine"`, `"linear"`, `"pow"` or `"sigmoid"`, see [`mask_ratio`].
+        mask_value (`int`, defaults to -1):
+            Marks the positions of a sample that are not decided yet. It has to be negative, as codes start at 0.
+
+    Raises:
+        ValueError: for a negative temperature, an unknown decay or schedule, or a mask value that is a code.
+    """
+
+    order = 1
+
+    @register_to_config
+    def __init__(
+        self,
+        token_temperature: float = 1.0,
+        confidence_temperature: float = 1.0,
+        temperature_decay: str = "compounding",
+        mask_schedule: str = "cosine",
+        mask_value: int = -1,
+    ):
+        for name, value in (
+            ("token_temperature", token_temperature),
+            ("confidence_temperature", confidence_temperature),
+        ):
+            if not 0 <= value < math.inf:
+                raise ValueError(f"`{name}` must be a finite number of at least 0, got {value}.")
+        check_choice("temperature_decay", temperature_decay, TEMPERATURE_DECAYS)
+        check_choice("mask_schedule", mask_schedule, MASK_SCHEDULES)
+        if mask_value >= 0:
+            raise ValueError(f"`mask_value` must be negative, to differ from every code, got {mask_value}.")
+
+        self.num_inference_steps: int | None = None
+        self.timesteps: torch.LongTensor | None = None
+        self.temperature: float = confidence_temperature
+
+    def set_timesteps(self, num_inference_steps: int, device: str | torch.device | None = None) -> None:
+        """
+        Set the steps of every frame, `timesteps = 0 .. num_inference_steps - 1`, and reset the temperature.
+
+        Args:
+            num_inference_steps (`int`): steps per frame, at least 1.
+            device (`str` or `torch.device`, *optional*): where `timesteps` lives.
+
+        Raises:
+            ValueError: if `num_inference_steps` is not an integer of at least 1.
+        """
+        if not isinstance(num_inference_steps, int) or num_inference_steps < 1:
+            raise ValueError(f"`num_inference_steps` must be an integer of at least 1, got {num_inference_steps!r}.")
+        self.num_inference_steps = num_inference_steps
+        self.timesteps = torch.arange(num_inference_steps, device=device)
+        self.temperature = self.config.confidence_temperature
+
+    def step(
+        self,
+        model_output: torch.Tensor,
+        timestep: int | torch.Tensor,
+        sample: torch.LongTensor,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        uniforms: tuple[torch.Tensor, torch.Tensor] | None = None,
+        return_dict: bool = True,
+    ) -> MaskDecodingSchedulerOutput | tuple[torch.LongTensor, torch.LongTensor]:
+        """
+        Decode one step of a frame. Each step has to be taken once and in order, as the temperature decays with it.
+
+        Args:
+            model_output (`torch.Tensor` of shape `(B, n, V)`):
+                Logits over the visual codes, after classifier-free guidance, floating point.
+            timestep (`int` or `torch.Tensor`): a value of `timesteps`.
+            sample (`torch.LongTensor` of shape `(B, n)`): codes; undecided positions hold `mask_value`.
+            generator (`torch.Generator` or a list of B of them, *optional*): see [`draw_uniforms`].
+            uniforms (`tuple` of two `torch.Tensor` of shape `(B, n)`, *optional*):
+                Numbers in [0, 1) for the codes and for the confidence, used instead of drawing them.
+            return_dict (`bool`): return a [`MaskDecodingSchedulerOutput`] rather than a tuple.
+
+        Returns:
+            [`MaskDecodingSchedulerOutput`] or `(prev_sample, pred_original_sample)`.
+
+        Raises:
+            ValueError: if `set_timesteps` was not called, the timestep is not one of `timesteps`, or shapes disagree.
+        """
+        if model_output.ndim != 3:
+            raise ValueError(
+                f"`model_output` must have the shape (batch, positions, codes), got {tuple(model_output.shape)}."
+            )
+        step_index = self._step_index(timestep)
+        batch_size, num_positions, num_codes = model_output.shape
+        check_shape("sample", sample, (batch_size, num_positions))
+
+        if uniforms is None:
+            uniforms = self.draw_uniforms(sample.shape, generator=generator, device=model_output.device)
+        token_uniforms, confidence_uniforms = uniforms
+        check_shape("uniforms[0]", token_uniforms, sample.shape)
+        check_shape("uniforms[1]", confidence_uniforms, sample.shape)
+
+        codes, probabilities = self.sample_tokens(
+            model_output.reshape(-1, num_codes), token_uniforms.to(model_output.device).flatten()
+        )
+        codes, probabilities = codes.view(sample.shape), probabilities.view(sample.shape)
+        prev_sample = self.mask_least_confident(codes, probabilities, sample, step_index, confidence_uniforms)
+        pred_original_sample = torch.where(sample == self.config.mask_value, codes, sample)
+
+        if not return_dict:
+            return prev_sample, pred_original_sample
+        return MaskDecodingSchedulerOutput(prev_sample=prev_sample, pred_original_sample=pred_original_sample)
+
+    def draw_uniforms(
+        self,
+        shape: tuple[int, int],
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        device: str | torch.device | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        Draw the random numbers of one step, for decided positions as well, so that the use of a generator depends on
+        the number of steps only.
+
+        Args:
+            shape (`tuple[int, int]`): `(B, n)`.
+            generator (`torch.Generator` or a list of B of them, *optional*):
+                With a list, row i depends on generator i only and equals a call for that row alone. `None` uses
+                torch's default generator.
+            device (`str` or `torch.device`, *optional*): device of the result; draws happen on the generator's device.
+
+        Returns:
+            two `torch.Tensor` of shape `(B, n)`, float32 in [0, 1): for the codes and for the confidence.
+
+        Raises:
+            ValueError: if the number of generators is not B.
+        """
+        batch_size, num_positions = shape
+        if isinstance(generator, (list, tuple)):
+            if len(generator) != batch_size:
+                raise ValueError(
+                    f"`generator` must be one generator or a list of {batch_size}, one per row, got a list of "
+                    f"{len(generator)}."
+                )
+            rows = [self.draw_uniforms((1, num_positions), row_generator, device) for row_generator in generator]
+            token_uniforms, confidence_uniforms = (torch.cat(parts) for parts in zip(*rows, strict=True))
+            return token_uniforms, confidence_uniforms
+
+        draw_device = device if generator is None else generator.device
+        token_uniforms = torch.rand(shape, generator=generator, device=draw_device, dtype=torch.float32)
+        confidence_uniforms = torch.rand(shape, generator=generator, device=draw_device, dtype=torch.float32)
+        return token_uniforms.to(device), confidence_uniforms.to(device)
+
+    def sample_tokens(
+        self, logits: torch.Tensor, uniforms: torch.Tensor | None = None
+    ) -> tuple[torch.LongTensor, torch.Tensor]:
+        """
+        Sample one code per row of logits. Rows are independent, so a frame may be sampled in chunks of any size.
+
+        Args:
+            logits (`torch.Tensor` of shape `(R, V)`): guided logits over the visual codes, floating point.
+            uniforms (`torch.Tensor` of shape `(R,)`, *optional*):
+                Numbers in [0, 1); not needed if `token_temperature` is 0.
+
+        Returns:
+            codes (`torch.LongTensor` of shape `(R,)`) and their probabilities under `softmax(logits)`
+            (`torch.Tensor` of shape `(R,)`, at least float32).
+
+        Raises:
+            ValueError: if shapes disagree, or `uniforms` is missing where codes are drawn.
+        """
+        if logits.ndim != 2:
+            raise ValueError(f"`logits` must have the shape (rows, codes), got {tuple(logits.shape)}.")
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+        temperature = self.config.token_temperature
+        if temperature == 0:
+            codes = logits.argmax(dim=-1)
+        else:
+            if uniforms is None:
+                raise ValueError(f"`uniforms` must be given for `token_temperature={temperature}`, got None.")
+            check_shape("uniforms", uniforms, logits.shape[:1])
+            codes = sample_from_cumulative(logits if temperature == 1 else logits / temperature, uniforms)
+
+        log_probabilities = logits.gather(-1, codes[:, None])[:, 0] - logits.logsumexp(dim=-1)
+        return codes, log_probabilities.exp()
+
+    def mask_least_confident(
+        self,
+        codes: torch.LongTensor,
+        probabilities: torch.Tensor,
+        sample: torch.LongTensor,
+        timestep: int | torch.Tensor,
+        uniforms: torch.Tensor | None = None,
+    ) -> torch.LongTensor:
+        """
+        Take the sampled codes of the undecided positions over and mask the least confident of them again. Advances
+        the temperature, so it has to be called once per step.
+
+        Args:
+            codes (`torch.LongTensor` of shape `(B, n)`): sampled codes; ignored at decided positions.
+            probabilities (`torch.Tensor` of shape `(B, n)`): their probabilities; ignored at decided positions.
+            sample (`torch.LongTensor` of shape `(B, n)`): the frame before this step.
+            timestep (`int` or `torch.Tensor`): a value of `timesteps`.
+            uniforms (`torch.Tensor` of shape `(B, n)`, *optional*):
+                Numbers in [0, 1); not needed if `confidence_temperature` is 0.
+
+        Returns:
+            `torch.LongTensor` of shape `(B, n)`: the frame after this step.
+
+        Raises:
+            ValueError: if `set_timesteps` was not called, the timestep is not one of `timesteps`, shapes disagree, or
+                `uniforms` is missing where noise is added.
+        """
+        step_index = self._step_index(timestep)
+        check_shape("codes", codes, sample.shape)
+        check_shape("probabilities", probabilities, sample.shape)
+        if uniforms is not None:
+            check_shape("uniforms", uniforms, sample.shape)
+        elif self.config.confidence_temperature > 0:
+            raise ValueError(
+                f"`uniforms` must be given for `confidence_temperature={self.config.confidence_temperature}`, got None."
+            )
+
+        self.temperature = self._next_temperature(step_index)
+        undecided = sample == self.config.mask_value
+        decoded = torch.where(undecided, codes, sample)
+        if step_index == self.num_inference_steps - 1:
+            return decoded
+
+        confidence = self.confidence(probabilities, sample, uniforms)
+        masked = mask_lowest(confidence, self.mask_lengths(sample, step_index)) & undecided
+        return decoded.masked_fill(masked, self.config.mask_value)
+
+    def confidence(
+        self, probabilities: torch.Tensor, sample: torch.LongTensor, uniforms: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """
+        Log-probabilities with Gumbel noise at the current temperature; decided positions count as the float32 maximum
+        instead of a probability.
+
+        Args:
+            probabilities (`torch.Tensor` of shape `(B, n)`): of the sampled codes.
+            sample (`torch.LongTensor` of shape `(B, n)`): the frame before this step.
+            uniforms (`torch.Tensor` of shape `(B, n)`, *optional*): numbers in [0, 1); None leaves the noise out.
+
+        Returns:
+            `torch.Tensor` of shape `(B, n)`, float32.
+        """
+        undecided = sample == self.config.mask_value
+        scores = probabilities.float().masked_fill(~undecided, torch.finfo(torch.float32).max)
+        confidence = scores.log()
+        if uniforms is None:
+            return confidence
+        return confidence + self.temperature * gumbel_noise(uniforms.to(confidence))
+
+    def mask_lengths(self, sample: torch.LongTensor, timestep: int | torch.Tensor) -> torch.LongTensor:
+        """
+        How many positions of each row stay masked after a step: the schedule's share of all n positions, rounded down
+        in float32, but at least one position fewer than before and at least one. (The last step masks nothing, see
+        [`mask_least_confident`].)
+
+        Args:
+            sample (`torch.LongTensor` of shape `(B, n)`): the frame before the step.
+            timestep (`int` or `torch.Tensor`): a value of `timesteps`.
+
+        Returns:
+            `torch.LongTensor` of shape `(B,)`.
+        """
+        progress = torch.tensor((self._step_index(timestep) + 1) / self.num_inference_steps, dtype=torch.float32)
+        scheduled = int(torch.floor(sample.shape[-1] * mask_ratio(progress, self.config.mask_schedule)))
+        num_undecided = (sample == self.config.mask_value).sum(dim=-1)
+        return (num_undecided - 1).clamp(max=scheduled).clamp(min=1)
+
+    @staticmethod
+    def history_mask_indices(history_length: int, ratio: float | None = None) -> torch.LongTensor:
+        """
+        The content positions of a finished frame that are masked again before it becomes history, evenly spaced from
+        position 0 on (Lumos-1, section 3.3: partial masks in inference as seen in training).
+
+        As in the official code, at least one position is masked and halves round to the even neighbour.
+
+        Args:
+            history_length (`int`): content positions of a frame, ends of lines included: `h * (w + 1)`.
+            ratio (`float`, *optional*): share of positions in [0, 1]; None stands for the official 0.3.
+
+        Returns:
+            `torch.LongTensor` of shape `(max(1, round(ratio * history_length)),)`, ascending, on the CPU.
+
+        Raises:
+            ValueError: if `history_length` is below 1 or `ratio` outside [0, 1].
+        """
+        if history_length < 1:
+            raise ValueError(f"`history_length` must be at least 1, got {history_length}.")
+        if ratio is None:
+            ratio = DEFAULT_HISTORY_MASK_RATIO
+        if not 0 <= ratio <= 1:
+            raise ValueError(f"`ratio` must lie in [0, 1], got {ratio}.")
+        count = max(1, round(ratio * history_length))
+        return torch.tensor([round(index * history_length / count) for index in range(count)])
+
+    def sample_mask_ratio(self, uniforms: torch.Tensor, minimum_ratio: float = 0.7) -> torch.Tensor:
+        """
+        Mask ratios for training: the schedule at a random progress, but never below a minimum.
+
+        Args:
+            uniforms (`torch.Tensor`): draws in [0, 1), any shape, floating point.
+            minimum_ratio (`float`): in [0, 1]; the official 0.7 makes about half of all draws sit at the minimum.
+
+        Returns:
+            `torch.Tensor`: same shape and dtype.
+
+        Raises:
+            ValueError: if `minimum_ratio` lies outside [0, 1].
+        """
+        if not 0 <= minimum_ratio <= 1:
+            raise ValueError(f"`minimum_ratio` must lie in [0, 1], got {minimum_ratio}.")
+        return mask_ratio(uniforms, self.config.mask_schedule).clamp(min=minimum_ratio)
+
+    @staticmethod
+    def training_mask(ratios: torch.Tensor, uniforms: torch.Tensor) -> torch.BoolTensor:
+        """
+        Random masks of a fixed size: each masks `round(ratio * content)` positions, at least one, all sets of that
+        size being equally likely.
+
+        Args:
+            ratios (`torch.Tensor` of shape `(...)`): mask ratios.
+            uniforms (`torch.Tensor` of shape `(..., content)`): independent draws that decide the positions.
+
+        Returns:
+            `torch.BoolTensor` of shape `(..., content)`, True where masked.
+
+        Raises:
+            ValueError: if shapes disagree.
+        """
+        check_shape("ratios", ratios, uniforms.shape[:-1])
+        counts = (ratios * uniforms.shape[-1]).round().clamp(min=1)
+        return uniforms.argsort(dim=-1) < counts[..., None]
+
+    def _step_index(self, timestep: int | torch.Tensor) -> int:
+        if self.num_inference_steps is None:
+            raise ValueError("`num_inference_steps` is not set: call `set_timesteps` before decoding.")
+        step_index = int(timestep)
+        if not 0 <= step_index < self.num_inference_steps:
+            raise ValueError(
+                f"`timestep` must lie in 0..{self.num_inference_steps - 1}, as set by `set_timesteps`, got {step_index}."
+            )
+        return step_index
+
+    def _next_temperature(self, step_index: int) -> float:
+        remaining = 1 - (step_index + 1) / self.num_inference_steps
+        if self.config.temperature_decay == "compounding":
+            return self.temperature * remaining
+        return self.config.confidence_temperature * remaining
