@@ -91,9 +91,10 @@ class FactorizedCausalConv3d(CosmosCausalConv3d):
 
     def _convolve_time(self, hidden_states: torch.Tensor) -> torch.Tensor:
         size = hidden_states.shape[3:]
-        first = hidden_states[:, :, :1].expand(-1, -1, self.temporal_pad, -1, -1)
-        lines = torch.cat([first, hidden_states], dim=2).flatten(3)
-        lines = lines.contiguous(memory_format=torch.channels_last)
+        lines = hidden_states.flatten(3).contiguous(memory_format=torch.channels_last)
+        # Autocast would copy to float32 and back to repeat the first frame.
+        with torch.autocast(lines.device.type, enabled=False):
+            lines = F.pad(lines, (0, 0, self.temporal_pad, 0), mode="replicate")
         lines = F.conv2d(lines, self.weight.squeeze(4), self.bias, stride=(self.stride[0], 1))
         return lines.unflatten(3, size)
 
