@@ -1,0 +1,270 @@
+# Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
+"""Training batches for Autoregressive Discrete Diffusion Forcing (Lumos-1, arXiv 2507.08801, section 3.3)."""
+
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedTokenizerBase
+
+from ..configuration_lumos import LumosConfig
+from ..scheduling_mask_decoding import MaskDecodingScheduler, check_choice
+from ..token_layout import (
+    content_positions,
+    frame_length,
+    num_latent_frames,
+    prompt_ids,
+    prompt_text,
+    sequence_from_codes,
+    video_duration,
+    video_header_ids,
+)
+
+
+STRATEGIES = ("tube", "random", "diffusion_forcing")
+IGNORED_LABEL = -100
+
+
+@dataclass
+class _Clip:
+    """A checked feature: `visual_ids` runs from video_start to the end, `prompt` is a text or the ids of one."""
+
+    codes_shape: tuple[int, int, int]
+    visual_ids: torch.LongTensor
+    header_length: int
+    prompt: str | list[int]
+
+
+@dataclass
+class DataCollatorForDiffusionForcing:
+    """
+    Makes training batches from pre-tokenised clips, for a stock `transformers.Trainer` with
+    `remove_unused_columns=False`.
+
+    Each feature is a mapping with
+
+    - `codes`: `(t, h, w)` integers in `[0, visual_vocab_size)`, the clip's codes (array, tensor or nested list),
+    - `caption`: the text to which the official prompt template is applied; or `text_ids`: the token ids of a finished
+      prompt text, without bos and separator, which wins if both are there,
+    - `fps`: frames per second, an integer,
+    - `num_frames` (optional): pixel frames; by default the most that t latent frames hold.
+
+    Content tokens (codes and ends of lines) are masked. What is masked together is up to the strategy:
+
+    - `"tube"`: one rate and one pattern per clip, the same in all of its frames. This is Lumos-1's temporal tube
+      masking, without which a token could be copied from a neighbouring frame.
+    - `"random"`: one rate per clip, a pattern of its own for each frame.
+    - `"diffusion_forcing"`: a rate and a pattern of its own for each frame.
+
+    Labels are the ids of masked visual tokens and -100 elsewhere, so that the number of labels is the number of tokens
+    in the loss, by which the Trainer averages over accumulated batches. Dropping a prompt removes everything before
+    video_start, which leaves the unconditional sequence of classifier-free guidance.
+
+    Args:
+        config ([`LumosConfig`]): names the token ids.
+        tokenizer (`PreTrainedTokenizerBase`, *optional*): needed for features with a `caption` only.
+        strategy (`str`, defaults to `"tube"`): `"tube"`, `"random"` or `"diffusion_forcing"`.
+        mask_schedule (`str`, defaults to `"cosine"`): turns a uniform draw into a mask rate, as in
+            [`MaskDecodingScheduler`].
+        minimum_mask_ratio (`float`, defaults to 0.7): lower limit of the rate.
+        prompt_drop_probability (`float`, defaults to 0.1): share of prompts to drop.
+        seed (`int`, *optional*):
+            Seeds a generator of the collator's own, offset by the number of the data loader's worker. By default the
+            draws come from torch's default generator, which the Trainer seeds, saves and restores.
+
+    Raises:
+        ValueError: for an unknown strategy or schedule, or a number outside [0, 1].
+    """
+
+    config: LumosConfig
+    tokenizer: PreTrainedTokenizerBase | None = None
+    strategy: str = "tube"
+    mask_schedule: str = "cosine"
+    minimum_mask_ratio: float = 0.7
+    prompt_drop_probability: float = 0.1
+    seed: int | None = None
+    _scheduler: MaskDecodingScheduler = field(init=False, repr=False, compare=False)
+    _generator: torch.Generator | None = field(init=False, repr=False, compare=False, default=None)
+
+    def __post_init__(self) -> None:
+        check_choice("strategy", self.strategy, STRATEGIES)
+        for name in ("minimum_mask_ratio", "prompt_drop_probability"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"`{name}` must lie in [0, 1], got {getattr(self, name)}.")
+        self._scheduler = MaskDecodingScheduler(mask_schedule=self.mask_schedule)
+
+    def __call__(self, features: list[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        """
+        Args:
+            features: B clips, of any sizes.
+
+        Returns:
+            `input_ids`, `labels` and `attention_mask`, each int64 `(B, L)`, padded on the right.
+
+        Raises:
+            ValueError: for a bad feature; the message names its index.
+        """
+        if not features:
+            raise ValueError("`features` must hold at least one clip, got none.")
+        clips = [self._read_clip(index, feature) for index, feature in enumerate(features)]
+        prefixes = self._prefixes(clips)
+        masks = self._draw_masks(clips)
+        rows = [self._row(*parts) for parts in zip(clips, prefixes, masks, strict=True)]
+        return self._pad(rows)
+
+    def _read_clip(self, index: int, feature: Mapping[str, Any]) -> _Clip:
+        try:
+            codes = self._read_codes(_required(feature, "codes"))
+            fps = _integer("fps", _required(feature, "fps"))
+            duration = video_duration(self._num_frames(feature, len(codes)), fps)
+            return _Clip(
+                codes_shape=tuple(codes.shape),
+                visual_ids=sequence_from_codes([], codes, duration, fps, self.config),
+                header_length=len(video_header_ids(duration, fps, self.config)),
+                prompt=self._read_prompt(feature, codes.shape, duration, fps),
+            )
+        except ValueError as error:
+            raise ValueError(f"features[{index}]: {error}") from error
+
+    def _read_codes(self, value: Any) -> torch.LongTensor:
+        codes = np.asarray(value)
+        if codes.ndim != 3 or codes.size == 0 or codes.dtype.kind not in "iu":
+            raise ValueError(
+                f"`codes` must be integers of the shape (t, h, w), got the shape {codes.shape} and the type "
+                f"{codes.dtype}."
+            )
+        lowest, highest = int(codes.min()), int(codes.max())
+        if lowest < 0 or highest >= self.config.visual_vocab_size:
+            raise ValueError(
+                f"`codes` must lie in 0..{self.config.visual_vocab_size - 1}, got values from {lowest} to {highest}."
+            )
+        return torch.from_numpy(codes.astype(np.int64))
+
+    def _num_frames(self, feature: Mapping[str, Any], num_latents: int) -> int:
+        num_frames = feature.get("num_frames")
+        if num_frames is None:
+            return (num_latents - 1) * self.config.temporal_compression + 1
+        num_frames = _integer("num_frames", num_frames)
+        if num_latent_frames(num_frames, self.config) != num_latents:
+            raise ValueError(
+                f"`num_frames` must agree with `codes`, got {num_frames} frames and codes of {num_latents} latent "
+                "frames."
+            )
+        return num_frames
+
+    def _read_prompt(
+        self, feature: Mapping[str, Any], codes_shape: tuple[int, int, int], duration: int, fps: int
+    ) -> str | list[int]:
+        if feature.get("text_ids") is not None:
+            return self._read_text_ids(feature["text_ids"])
+        caption = feature.get("caption")
+        if not isinstance(caption, str) or not caption.strip():
+            raise ValueError(f"`caption` must be a text that is not empty, or `text_ids` be given, got {caption!r}.")
+        if self.tokenizer is None:
+            raise ValueError("`tokenizer` must be given for features with a `caption`, got None.")
+        height, width = (side * self.config.spatial_compression for side in codes_shape[1:])
+        return prompt_text(caption, height=height, width=width, duration=duration, fps=fps)
+
+    def _read_text_ids(self, value: Any) -> list[int]:
+        text_ids = np.asarray(value)
+        if text_ids.ndim != 1 or text_ids.size == 0 or text_ids.dtype.kind not in "iu":
+            raise ValueError(f"`text_ids` must be a list of token ids that is not empty, got {value!r}.")
+        if text_ids.min() < 0 or text_ids.max() >= self.config.visual_token_offset:
+            raise ValueError(f"`text_ids` must lie in 0..{self.config.visual_token_offset - 1}, got {value!r}.")
+        return text_ids.tolist()
+
+    def _prefixes(self, clips: list[_Clip]) -> list[list[int]]:
+        """What stands before video_start in each row; nothing where the prompt is dropped."""
+        dropped = self._draw_dropped(len(clips))
+        kept_texts = [
+            clip.prompt for clip, drop in zip(clips, dropped, strict=True) if not drop and isinstance(clip.prompt, str)
+        ]
+        tokenized = iter(self._tokenize(kept_texts))
+        return [
+            [] if drop else prompt_ids(next(tokenized) if isinstance(clip.prompt, str) else clip.prompt, self.config)
+            for clip, drop in zip(clips, dropped, strict=True)
+        ]
+
+    def _tokenize(self, texts: list[str]) -> list[list[int]]:
+        return self.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+
+    def _draw_dropped(self, batch_size: int) -> list[bool]:
+        if self.prompt_drop_probability == 0:
+            return [False] * batch_size
+        return (self._draw_uniforms(batch_size) < self.prompt_drop_probability).tolist()
+
+    def _draw_masks(self, clips: list[_Clip]) -> list[torch.BoolTensor]:
+        """Per clip a mask over the content positions of its frames, `(t, h * (w + 1))`."""
+        num_rates = [clip.codes_shape[0] if self.strategy == "diffusion_forcing" else 1 for clip in clips]
+        num_patterns = [1 if self.strategy == "tube" else clip.codes_shape[0] for clip in clips]
+        content_lengths = [h * (w + 1) for _, h, w in (clip.codes_shape for clip in clips)]
+
+        # All rates first, then the patterns clip by clip: the order of the official code, which a seed relies on.
+        rates = self._scheduler.sample_mask_ratio(self._draw_uniforms(sum(num_rates)), self.minimum_mask_ratio)
+        num_uniforms = [patterns * content for patterns, content in zip(num_patterns, content_lengths, strict=True)]
+        uniforms = self._draw_uniforms(sum(num_uniforms)).split(num_uniforms)
+
+        return [
+            self._scheduler.training_mask(rate.expand(patterns), uniform.view(patterns, -1)).expand(
+                clip.codes_shape[0], -1
+            )
+            for clip, rate, patterns, uniform in zip(
+                clips, rates.split(num_rates), num_patterns, uniforms, strict=True
+            )
+        ]
+
+    def _draw_uniforms(self, count: int) -> torch.Tensor:
+        if self.seed is not None and self._generator is None:
+            worker = torch.utils.data.get_worker_info()
+            self._generator = torch.Generator().manual_seed(self.seed + (0 if worker is None else worker.id))
+        return torch.rand(count, generator=self._generator)
+
+    def _row(
+        self, clip: _Clip, prefix_ids: list[int], content_mask: torch.BoolTensor
+    ) -> tuple[torch.LongTensor, torch.LongTensor]:
+        """Token ids and labels of one row."""
+        is_masked = self._mask_in_sequence(clip, content_mask)
+        is_labelled = is_masked & (clip.visual_ids >= self.config.visual_token_offset)
+        visual_input_ids = clip.visual_ids.masked_fill(is_masked, self.config.mask_token_id)
+        visual_labels = clip.visual_ids.masked_fill(~is_labelled, IGNORED_LABEL)
+
+        prefix = visual_input_ids.new_tensor(prefix_ids)
+        return torch.cat([prefix, visual_input_ids]), torch.cat(
+            [torch.full_like(prefix, IGNORED_LABEL), visual_labels]
+        )
+
+    def _mask_in_sequence(self, clip: _Clip, content_mask: torch.BoolTensor) -> torch.BoolTensor:
+        """Carries a mask over content positions `(t, content)` over to the positions of `clip.visual_ids`."""
+        t, h, w = clip.codes_shape
+        length = frame_length(h, w)
+        is_masked = torch.zeros_like(clip.visual_ids, dtype=torch.bool)
+        frames = is_masked[clip.header_length :][: t * length].view(t, length)
+        frames[:, content_positions(h, w)] = content_mask
+        return is_masked
+
+    def _pad(self, rows: list[tuple[torch.LongTensor, torch.LongTensor]]) -> dict[str, torch.Tensor]:
+        input_ids, labels = zip(*rows, strict=True)
+        lengths = torch.tensor([len(ids) for ids in input_ids])
+        input_ids = pad_sequence(input_ids, batch_first=True, padding_value=self.config.pad_token_id)
+        return {
+            "input_ids": input_ids,
+            "labels": pad_sequence(labels, batch_first=True, padding_value=IGNORED_LABEL),
+            "attention_mask": (torch.arange(input_ids.shape[1]) < lengths[:, None]).long(),
+        }
+
+
+def _required(feature: Mapping[str, Any], key: str) -> Any:
+    if feature.get(key) is None:
+        raise ValueError(f"`{key}` is missing, got the keys {sorted(feature)}.")
+    return feature[key]
+
+
+def _integer(name: str, value: Any) -> int:
+    try:
+        return operator.index(value)
+    except TypeError as error:
+        raise ValueError(f"`{name}` must be an integer, got {value!r}.") from error
