@@ -6,6 +6,9 @@ from transformers import PreTrainedConfig
 from transformers.modeling_rope_utils import RopeParameters
 
 
+# Height and width of a frame are written in this unit, whatever the compression of the video tokenizer is.
+PIXELS_PER_SIZE_UNIT = 32
+
 POSITION_ENCODINGS = ("mm_rope", "rope_3d", "rope_1d")
 
 # MM-RoPE shares out channels in groups of 16, the usual 3D RoPE in the ratio 2:3:3. Both act on half of a head, because
@@ -155,18 +158,32 @@ class LumosConfig(PreTrainedConfig):
         if self.num_key_value_heads is None:
             self.num_key_value_heads = self.num_attention_heads
         super().__post_init__(**kwargs)
+        # `@strict` runs this check too, but wraps its error in one of its own that is no ValueError.
+        self.validate_architecture()
 
     def validate_architecture(self):
         """
         Checks that the fields fit together; called at construction.
 
         Raises:
-            ValueError: if heads do not divide into key/value heads or shards, the position encoding is unknown or does
-                not fit the width of a head, or the token ids overlap or leave the vocabulary.
+            ValueError: if a size is not positive, the spatial compression does not divide 32 pixels, heads do not
+                divide into key/value heads or shards, the position encoding is unknown or does not fit the width of a
+                head, or the token ids overlap or leave the vocabulary.
         """
+        self._validate_sizes()
         self._validate_heads()
         self._validate_position_encoding()
         self._validate_token_ids()
+
+    def _validate_sizes(self):
+        for field in ("num_key_value_heads", "model_parallel_size", "visual_vocab_size", "temporal_compression"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"`{field}` must be at least 1, got {getattr(self, field)}.")
+        if self.spatial_compression < 1 or PIXELS_PER_SIZE_UNIT % self.spatial_compression != 0:
+            raise ValueError(
+                f"`spatial_compression` must divide {PIXELS_PER_SIZE_UNIT}, the pixels of one unit of a size token, got "
+                f"{self.spatial_compression}."
+            )
 
     def _validate_heads(self):
         if self.num_attention_heads % self.num_key_value_heads != 0:

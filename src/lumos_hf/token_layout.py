@@ -17,16 +17,14 @@ is everything from `video_start` on.
 "Content" means the `h * (w + 1)` tokens between the width token and `image_end`, new lines included; "visual" means the
 `h * w` of them that are codes of the video tokenizer.
 
-Every function here is pure; none reads a tensor back from its device.
+Every function here is pure. Those that run while decoding ([`derive_layout`], [`frame_ids_from_codes`],
+[`codes_from_frame_ids`]) never read a tensor back from its device.
 """
 
 import torch
 
-from .configuration_lumos import LumosConfig
+from .configuration_lumos import PIXELS_PER_SIZE_UNIT, LumosConfig
 
-
-# Height and width are written in this unit, whatever the compression of the video tokenizer is.
-PIXELS_PER_SIZE_UNIT = 32
 
 # Stands for the code of a visual token that is not known; its token is `config.mask_token_id`.
 UNKNOWN_CODE = -1
@@ -69,9 +67,7 @@ def num_latent_frames(num_frames: int, config: LumosConfig) -> int:
     """
     _check_positive("num_frames", num_frames)
     if (num_frames - 1) % config.temporal_compression != 0:
-        raise ValueError(
-            f"`num_frames` must be 1 plus a multiple of {config.temporal_compression}, got {num_frames}."
-        )
+        raise ValueError(f"`num_frames` must be 1 plus a multiple of {config.temporal_compression}, got {num_frames}.")
     return (num_frames - 1) // config.temporal_compression + 1
 
 
@@ -203,10 +199,11 @@ def sequence_from_codes(
         `(length,)` int64 token ids on the device of `codes`.
 
     Raises:
-        ValueError: if `codes` is not three-dimensional or a number has no token.
+        ValueError: if `codes` is not three-dimensional or holds no codes, or a number has no token.
     """
     if codes.ndim != 3:
         raise ValueError(f"`codes` must have the shape (t, h, w), got {tuple(codes.shape)}.")
+    _check_codes(codes, config)
     head = [*prefix_ids, *video_header_ids(duration, fps, config)]
     tail = [config.video_end_token_id, config.separator_token_id] if closed else []
     frames = frame_ids_from_codes(codes, config).flatten()
@@ -359,6 +356,15 @@ def _visual_position(
         ]
     )
     return torch.where(is_content_BL, content_position_3BL, text_position_BL)
+
+
+def _check_codes(codes: torch.Tensor, config: LumosConfig) -> None:
+    lowest, highest = torch.stack(codes.long().aminmax()).tolist()
+    if lowest < UNKNOWN_CODE or highest >= config.visual_vocab_size:
+        raise ValueError(
+            f"`codes` must be {UNKNOWN_CODE} (unknown) or from 0 to {config.visual_vocab_size - 1}, got values from "
+            f"{lowest} to {highest}."
+        )
 
 
 def _grid_side_token(name: str, cells: int, config: LumosConfig) -> int:

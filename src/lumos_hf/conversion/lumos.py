@@ -93,7 +93,9 @@ def _convert_config(official: dict[str, Any], overrides: dict[str, Any]) -> Lumo
     if unknown:
         raise ValueError(f"`config_overrides` must be fields of LumosConfig, got {', '.join(unknown)}.")
     if official.get("swin_norm"):
-        raise ValueError("`swin_norm` must be false in the official config: LumosForCausalLM normalises before a layer.")
+        raise ValueError(
+            "`swin_norm` must be false in the official config: LumosForCausalLM normalises before a layer."
+        )
 
     fields = {name: official[name] for name in _SHARED_CONFIG_FIELDS if official.get(name) is not None}
     fields["position_encoding"] = "mm_rope" if official.get("mm_rope", True) else "rope_1d"

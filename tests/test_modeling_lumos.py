@@ -1,0 +1,478 @@
+# Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import DynamicCache, StaticCache
+
+from lumos_hf.configuration_lumos import LumosConfig
+from lumos_hf.modeling_lumos import LumosForCausalLM, rotary_channel_axes
+from lumos_hf.token_layout import derive_layout, frame_length, prompt_ids, sequence_from_codes
+
+
+VISUAL, NUM_CODES = 140, 60
+H, W = 4, 8
+FRAME = frame_length(H, W)
+ATOL = 1e-5
+
+
+def build_config(**fields):
+    sizes = {
+        "vocab_size": 200,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 32,
+        "model_parallel_size": 2,
+    }
+    token_ids = {
+        "image_end_token_id": 100,
+        "image_start_token_id": 101,
+        "separator_token_id": 102,
+        "new_line_token_id": 103,
+        "size_token_offset": 104,
+        "mask_token_id": 130,
+        "video_start_token_id": 131,
+        "video_end_token_id": 132,
+        "visual_token_offset": VISUAL,
+        "visual_vocab_size": NUM_CODES,
+    }
+    return LumosConfig(**{**sizes, **token_ids, **fields})
+
+
+def build_model(**fields):
+    """The same weights every time, far enough from their initial values that every part of the model matters."""
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        model = LumosForCausalLM(build_config(**fields)).eval()
+        for parameter in model.parameters():
+            parameter.add_(0.15 * torch.randn_like(parameter))
+    return model
+
+
+@pytest.fixture
+def model():
+    return build_model()
+
+
+def build_row(config, text_ids=(5, 6, 7), num_frames=2, closed=False, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    codes = torch.randint(0, NUM_CODES, (num_frames, H, W), generator=generator)
+    prefix_ids = prompt_ids(list(text_ids), config) if text_ids else []
+    return sequence_from_codes(prefix_ids, codes, 1, 4, config, closed)
+
+
+def build_training_batch(config):
+    """Two rows of different lengths, padded right; labels as in the official code: everything from video_start on."""
+    rows = [build_row(config, closed=True), build_row(config, (), num_frames=1, closed=True, seed=1)]
+    input_ids = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    labels = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-100).clone()
+    labels[0, :5] = -100
+    is_visual = input_ids >= config.visual_token_offset
+    kept = is_visual & (torch.rand(input_ids.shape, generator=torch.Generator().manual_seed(2)) < 0.3)
+    labels[kept] = -100
+    input_ids[is_visual & ~kept] = config.mask_token_id
+    return input_ids, labels
+
+
+def pad(rows, side):
+    """`input_ids`, `attention_mask`, and the columns of each row."""
+    length = max(map(len, rows))
+    input_ids = torch.zeros(len(rows), length, dtype=torch.long)
+    attention_mask = torch.zeros_like(input_ids)
+    columns = [slice(length - len(row), length) if side == "left" else slice(0, len(row)) for row in rows]
+    for index, row in enumerate(rows):
+        input_ids[index, columns[index]] = row
+        attention_mask[index, columns[index]] = 1
+    return input_ids, attention_mask, columns
+
+
+@torch.no_grad()
+def logits_of(model, **inputs):
+    return model(**inputs).logits
+
+
+def assert_close(actual, expected, atol=ATOL):
+    torch.testing.assert_close(actual, expected, atol=atol, rtol=1e-5)
+
+
+# Attention
+
+
+def test_a_frame_sees_itself_and_the_past_only(model):
+    input_ids = build_row(model.config, closed=True)[None]
+    before = logits_of(model, input_ids=input_ids)[0]
+    first_frame = 8  # after bos, three text tokens, separator and the video header
+    second_frame = first_frame + FRAME
+
+    changed_ids = input_ids.clone()
+    changed_ids[0, second_frame - 2] = model.config.visual_token_offset
+    changed = (logits_of(model, input_ids=changed_ids)[0] - before).abs().amax(-1) > 1e-4
+    assert not changed[:first_frame].any()
+    assert changed[first_frame:].all()
+
+    changed_ids = input_ids.clone()
+    changed_ids[0, second_frame + FRAME - 2] = model.config.visual_token_offset
+    changed = (logits_of(model, input_ids=changed_ids)[0] - before).abs().amax(-1) > 1e-4
+    assert not changed[:second_frame].any()
+    assert changed[second_frame:].all()
+
+
+@pytest.mark.parametrize("attention", ("eager", "sdpa"))
+@pytest.mark.parametrize("side", ("left", "right"))
+def test_padding_changes_nothing(model, side, attention):
+    model.set_attn_implementation(attention)
+    rows = [build_row(model.config), build_row(model.config, (), 1, seed=1), torch.tensor([0, 9, 102])]
+    input_ids, attention_mask, columns = pad(rows, side)
+    logits = logits_of(model, input_ids=input_ids, attention_mask=attention_mask)
+    assert torch.isfinite(logits).all()
+    for index, row in enumerate(rows):
+        assert_close(logits[index, columns[index]], logits_of(model, input_ids=row[None])[0])
+
+
+@pytest.mark.parametrize("padded", (False, True))
+def test_attention_implementations_agree(model, padded):
+    rows = [build_row(model.config), build_row(model.config, (), 1 if padded else 2, seed=1)[: None if padded else -3]]
+    input_ids, attention_mask, _ = pad(rows, "left")
+    inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+    is_real = attention_mask.bool()
+    model.set_attn_implementation("eager")
+    expected = logits_of(model, **inputs)[is_real]
+    model.set_attn_implementation("sdpa")
+    assert_close(logits_of(model, **inputs)[is_real], expected)
+    model.set_attn_implementation("flex_attention")
+    with torch.compiler.set_stance("force_eager"):
+        assert_close(logits_of(model, **inputs)[is_real], expected)
+
+
+def test_flash_attention_is_refused(model):
+    with pytest.raises(ValueError, match="does not support Flash Attention"):
+        model.set_attn_implementation("flash_attention_2")
+
+
+# Layout
+
+
+def test_given_layout_equals_derived_layout(model):
+    input_ids, attention_mask, _ = pad([build_row(model.config), build_row(model.config, (), 1)], "left")
+    position_ids, frame_ids = derive_layout(input_ids, model.config, attention_mask)
+    expected = logits_of(model, input_ids=input_ids, attention_mask=attention_mask)
+    for given in ({"position_ids": position_ids}, {"frame_ids": frame_ids}):
+        assert torch.equal(logits_of(model, input_ids=input_ids, attention_mask=attention_mask, **given), expected)
+    given = {"position_ids": position_ids, "frame_ids": frame_ids}
+    assert torch.equal(logits_of(model, input_ids=input_ids, attention_mask=attention_mask, **given), expected)
+    embeds = model.get_input_embeddings()(input_ids)
+    assert torch.equal(logits_of(model, inputs_embeds=embeds, attention_mask=attention_mask, **given), expected)
+
+
+@pytest.mark.parametrize("attention", ("eager", "sdpa"))
+def test_with_given_layout_nothing_is_read_back(attention):
+    model = LumosForCausalLM(build_config()).eval().to("meta")
+    model.set_attn_implementation(attention)
+    input_ids = torch.zeros(2, 50, dtype=torch.long, device="meta")
+    outputs = model(
+        input_ids=input_ids,
+        attention_mask=torch.ones_like(input_ids),
+        position_ids=input_ids.expand(3, -1, -1),
+        frame_ids=input_ids,
+    )
+    frame = input_ids[:, :FRAME]
+    outputs = model(
+        input_ids=frame,
+        attention_mask=torch.ones(2, 50 + FRAME, device="meta"),
+        position_ids=frame.expand(3, -1, -1),
+        past_key_values=outputs.past_key_values,
+        is_causal=False,
+    )
+    assert outputs.logits.shape == (2, FRAME, 200)
+
+
+def test_position_encodings_differ_in_frames_only():
+    mm_rope = build_model()
+    input_ids = build_row(mm_rope.config)[None]
+    expected = logits_of(mm_rope, input_ids=input_ids)
+    for position_encoding in ("rope_3d", "rope_1d"):
+        model = build_model(position_encoding=position_encoding)
+        logits = logits_of(model, input_ids=input_ids)
+        assert_close(logits[:, :5], expected[:, :5])
+        assert (logits - expected)[:, 10:].abs().amax() > 1e-3
+
+
+def test_rotary_channels_are_shared_out_two_to_three_to_three():
+    for position_encoding in ("mm_rope", "rope_3d"):
+        axes = torch.tensor(rotary_channel_axes(position_encoding, 32))
+        assert axes.bincount().tolist() == [8, 12, 12]
+    assert rotary_channel_axes("mm_rope", 16) == (0, 0, 0, 0, 1, 1, 2, 2, 1, 1, 2, 2, 1, 1, 2, 2)
+    assert rotary_channel_axes("rope_3d", 8) == (0, 0, 1, 1, 1, 2, 2, 2)
+    assert rotary_channel_axes("rope_1d", 4) == (0, 0, 0, 0)
+
+
+# Cache
+
+
+@pytest.mark.parametrize("attention", ("eager", "sdpa"))
+@pytest.mark.parametrize("causal", (False, True))
+@pytest.mark.parametrize("static", (False, True))
+def test_cached_frame_equals_full_forward(model, static, causal, attention):
+    model.set_attn_implementation(attention)
+    input_ids = build_row(model.config)[None]
+    position_ids, frame_ids = derive_layout(input_ids, model.config)
+    expected = logits_of(model, input_ids=input_ids)[:, -FRAME:]
+    length = input_ids.shape[1]
+
+    cache = StaticCache(model.config, max_cache_len=length + 5) if static else DynamicCache(config=model.config)
+    prefix = {"position_ids": position_ids[..., :-FRAME], "frame_ids": frame_ids[:, :-FRAME]}
+    logits_of(model, input_ids=input_ids[:, :-FRAME], past_key_values=cache, **prefix)
+    frame = {"position_ids": position_ids[..., -FRAME:]}
+    if causal:
+        frame["frame_ids"] = frame_ids[:, -FRAME:]
+    else:
+        frame["is_causal"] = False
+        # The unused slots of a static cache are only hidden by a mask.
+        frame["attention_mask"] = torch.ones(1, length) if static else None
+    logits = logits_of(model, input_ids=input_ids[:, -FRAME:], past_key_values=cache, **frame)
+    assert_close(logits, expected)
+
+
+@pytest.mark.parametrize("causal", (False, True))
+def test_cached_frame_of_a_left_padded_batch(model, causal):
+    rows = [build_row(model.config), build_row(model.config, (), seed=1)]
+    input_ids, attention_mask, _ = pad(rows, "left")
+    position_ids, frame_ids = derive_layout(input_ids, model.config, attention_mask)
+
+    with torch.no_grad():
+        cache = model(
+            input_ids=input_ids[:, :-FRAME],
+            attention_mask=attention_mask[:, :-FRAME],
+            position_ids=position_ids[..., :-FRAME],
+            frame_ids=frame_ids[:, :-FRAME],
+        ).past_key_values
+    logits = logits_of(
+        model,
+        input_ids=input_ids[:, -FRAME:],
+        attention_mask=attention_mask,
+        position_ids=position_ids[..., -FRAME:],
+        frame_ids=frame_ids[:, -FRAME:] if causal else None,
+        past_key_values=cache,
+        is_causal=causal,
+    )
+    for index, row in enumerate(rows):
+        assert_close(logits[index], logits_of(model, input_ids=row[None])[0, -FRAME:])
+
+
+def test_one_frame_is_run_again_after_cropping_the_cache(model):
+    input_ids = build_row(model.config)[None]
+    position_ids, _ = derive_layout(input_ids, model.config)
+    masked_ids = input_ids.clone()
+    masked_ids[:, -FRAME:][masked_ids[:, -FRAME:] >= model.config.visual_token_offset] = model.config.mask_token_id
+
+    with torch.no_grad():
+        cache = model(input_ids=masked_ids).past_key_values
+    cache.crop(-FRAME)
+    logits = logits_of(
+        model,
+        input_ids=input_ids[:, -FRAME:],
+        position_ids=position_ids[..., -FRAME:],
+        past_key_values=cache,
+        is_causal=False,
+    )
+    assert_close(logits, logits_of(model, input_ids=input_ids)[:, -FRAME:])
+    assert not hasattr(model.config, "is_causal")
+
+
+# Logits
+
+
+def test_logits_to_keep(model):
+    input_ids = torch.stack([build_row(model.config), build_row(model.config, seed=1)])
+    full = logits_of(model, input_ids=input_ids)
+    masked = input_ids >= model.config.visual_token_offset
+    assert_close(logits_of(model, input_ids=input_ids, logits_to_keep=3), full[:, -3:])
+    assert_close(logits_of(model, input_ids=input_ids, logits_to_keep=torch.tensor([1, 4])), full[:, [1, 4]])
+    assert_close(logits_of(model, input_ids=input_ids, logits_to_keep=masked), full[masked])
+
+
+def test_visual_logits_are_a_slice(model):
+    input_ids = build_row(model.config)[None]
+    expected = logits_of(model, input_ids=input_ids)[..., VISUAL:]
+    assert_close(logits_of(model, input_ids=input_ids, visual_logits_only=True), expected)
+
+
+class ScaledLinear(nn.Linear):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+def test_visual_logits_respect_a_replaced_or_hooked_head(model):
+    hidden_states = torch.randn(3, 32, generator=torch.Generator().manual_seed(0))
+    expected = 2 * model.visual_logits(hidden_states)
+
+    hook = model.lm_head.register_forward_hook(lambda module, inputs, output: 2 * output)
+    assert_close(model.visual_logits(hidden_states), expected)
+    hook.remove()
+
+    head = ScaledLinear(32, 200, bias=False)
+    head.weight = model.lm_head.weight
+    model.lm_head = head
+    assert_close(model.visual_logits(hidden_states), expected)
+
+
+def test_hidden_states_attentions_and_tuples(model):
+    model.set_attn_implementation("eager")
+    input_ids = build_row(model.config)[None]
+    outputs = model(input_ids=input_ids, output_hidden_states=True, output_attentions=True)
+    assert len(outputs.hidden_states) == 3 and outputs.hidden_states[-1].shape == (1, len(input_ids[0]), 32)
+    assert [attention.shape[1] for attention in outputs.attentions] == [4, 4]
+    assert torch.equal(model(input_ids=input_ids, return_dict=False)[0], outputs.logits)
+
+
+# Loss
+
+
+def test_loss_is_the_cross_entropy_of_masked_visual_tokens(model):
+    input_ids, labels = build_training_batch(model.config)
+    outputs = model(input_ids=input_ids, labels=labels)
+    counts = labels >= VISUAL
+    logits = model(input_ids=input_ids).logits[..., VISUAL:][counts]
+    assert_close(outputs.logits, logits)
+    assert_close(outputs.loss, F.cross_entropy(logits, labels[counts] - VISUAL))
+    assert outputs.past_key_values is None
+
+
+def test_tokens_with_zero_loss_are_left_out_of_the_mean(model):
+    input_ids = build_row(model.config)[None]
+    with torch.no_grad():
+        model.lm_head.weight.mul_(1e4)
+        logits = model(input_ids=input_ids).logits[..., VISUAL:]
+    labels = torch.full_like(input_ids, -100)
+    labels[0, 12:16] = VISUAL + logits[0, 12:16].argmax(-1)
+    labels[0, 16] = VISUAL + logits[0, 16].argmin(-1)
+
+    token_losses = F.cross_entropy(logits[0, 12:17], labels[0, 12:17] - VISUAL, reduction="none")
+    assert (token_losses[:4] == 0).all() and token_losses[4] > 0
+    assert_close(model(input_ids=input_ids, labels=labels).loss, token_losses[4])
+    assert_close(model(input_ids=input_ids, labels=labels, num_items_in_batch=5).loss, token_losses[4] / 5)
+
+
+def test_batch_without_masked_tokens_has_zero_loss_and_gradients(model):
+    input_ids = build_row(model.config)[None]
+    loss = model(input_ids=input_ids, labels=torch.full_like(input_ids, -100)).loss
+    loss.backward()
+    assert loss == 0
+    assert not model.lm_head.weight.grad.any()
+
+
+def test_accumulated_batches_equal_one_batch(model):
+    input_ids, labels = build_training_batch(model.config)
+    num_items = (labels >= VISUAL).sum()
+    model(input_ids=input_ids, labels=labels).loss.backward()
+    expected = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+
+    model.zero_grad()
+    for row in range(2):
+        inputs = {"input_ids": input_ids[row : row + 1], "labels": labels[row : row + 1]}
+        model(**inputs, num_items_in_batch=num_items).loss.backward()
+    for name, parameter in model.named_parameters():
+        assert_close(parameter.grad, expected[name])
+
+
+def test_activation_checkpointing_changes_nothing(model):
+    input_ids, labels = build_training_batch(model.config)
+    model.train()
+    model(input_ids=input_ids, labels=labels).loss.backward()
+    expected = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+
+    model.zero_grad()
+    model.activation_checkpointing_enable()
+    assert model(input_ids=input_ids).past_key_values is None
+    model(input_ids=input_ids, labels=labels).loss.backward()
+    for name, parameter in model.named_parameters():
+        assert_close(parameter.grad, expected[name])
+
+
+def test_padding_id_is_trained_like_any_other(model):
+    input_ids, labels = build_training_batch(model.config)
+    model(input_ids=input_ids, labels=labels).loss.backward()
+    assert model.config.pad_token_id == model.config.bos_token_id == 0
+    assert model.model.embed_tokens.weight.grad[0].any()
+
+
+def test_half_precision(model):
+    model.to(torch.bfloat16)
+    input_ids, labels = build_training_batch(model.config)
+    outputs = model(input_ids=input_ids, labels=labels)
+    assert outputs.logits.dtype == torch.bfloat16 and outputs.loss.dtype == torch.float32
+    outputs.loss.backward()
+    assert torch.isfinite(model.lm_head.weight.grad).all()
+
+
+# Weights
+
+
+@pytest.mark.parametrize("tied", (False, True))
+def test_save_and_load(tied, tmp_path):
+    model = build_model(tie_word_embeddings=tied)
+    input_ids = build_row(model.config)[None]
+    model.save_pretrained(tmp_path)
+    loaded, info = LumosForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(info.values())
+    assert (loaded.lm_head.weight is loaded.model.embed_tokens.weight) == tied
+    assert torch.equal(logits_of(loaded, input_ids=input_ids), logits_of(model, input_ids=input_ids))
+
+
+def test_initial_weights_are_those_of_a_model_without_checkpoint(tmp_path):
+    model = LumosForCausalLM(build_config())
+    state_dict = {name: tensor for name, tensor in model.state_dict().items() if "_norm" not in name}
+    model.save_pretrained(tmp_path, state_dict=state_dict)
+    for initialised in (model, LumosForCausalLM.from_pretrained(tmp_path)):
+        norm = initialised.model.layers[0].self_attn.q_norm
+        assert norm.weight.shape == norm.bias.shape == (2, 32)
+        assert (norm.weight == 1).all() and (norm.bias == 0).all()
+        assert torch.equal(initialised.model.rotary_emb.inv_freq, model.model.rotary_emb.inv_freq)
+
+
+def test_shards_have_their_own_norm_weights(model):
+    norm = copy.deepcopy(model.model.layers[0].self_attn.q_norm)
+    states = torch.randn(1, 3, 4, 32, generator=torch.Generator().manual_seed(0))
+    expected = norm(states)
+    with torch.no_grad():
+        norm.bias[1] += 1
+        changed = norm(states) - expected
+    assert_close(changed, torch.tensor([0.0, 0.0, 1.0, 1.0])[:, None].expand_as(changed))
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({}, "Exactly one of `input_ids` and `inputs_embeds`"),
+        ({"input_ids": True, "inputs_embeds": True}, "Exactly one of"),
+        ({"inputs_embeds": True}, "`position_ids` must be given with `inputs_embeds`"),
+        ({"inputs_embeds": True, "position_ids": (3, 1, 6)}, "`frame_ids` must be given with `inputs_embeds`"),
+        ({"input_ids": True, "position_ids": (1, 6)}, "`position_ids` .* = \\(3, 1, 6\\), got \\(1, 6\\)"),
+        ({"input_ids": True, "frame_ids": (1, 5)}, "`frame_ids` .* = \\(1, 6\\), got \\(1, 5\\)"),
+        ({"input_ids": True, "attention_mask": (1, 7)}, "`attention_mask` .* = \\(1, 6\\), got \\(1, 7\\)"),
+        ({"input_ids": True, "labels": (1, 5)}, "`labels` .* = \\(1, 6\\), got \\(1, 5\\)"),
+        ({"input_ids": True, "past_key_values": True}, "`position_ids` must be given with a filled `past_key_values`"),
+        ({"input_ids": True, "past_key_values": True, "position_ids": (3, 1, 6)}, "`frame_ids` must be given"),
+    ],
+)
+def test_bad_input_is_refused(model, inputs, message):
+    input_ids = torch.arange(6)[None]
+    built = {
+        "input_ids": input_ids,
+        "inputs_embeds": torch.zeros(1, 6, 32),
+        "past_key_values": model(input_ids=input_ids).past_key_values,
+    }
+    inputs = {
+        name: torch.zeros(value, dtype=torch.long) if isinstance(value, tuple) else built[name]
+        for name, value in inputs.items()
+    }
+    with pytest.raises(ValueError, match=message):
+        model(**inputs)
