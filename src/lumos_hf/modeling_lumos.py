@@ -390,6 +390,7 @@ class LumosForCausalLM(LumosPreTrainedModel):
         logits_to_keep: int | torch.Tensor = 0,
         visual_logits_only: bool = False,
         num_items_in_batch: int | torch.Tensor | None = None,
+        is_causal: bool = True,
         **kwargs: Unpack[TransformersKwargs],
     ) -> CausalLMOutputWithPast:
         r"""
@@ -409,7 +410,8 @@ class LumosForCausalLM(LumosPreTrainedModel):
                 Token ids to predict at their own position (no shift). Only visual ids count; anything else, -100
                 included, is ignored.
             past_key_values (`Cache`, *optional*):
-                Keys and values of earlier tokens. When it is filled, `position_ids` and `frame_ids` must be given.
+                Keys and values of earlier tokens, whole frames at a time. When it is filled, `position_ids` and
+                `frame_ids` must be given: the columns of the tokens fed, of a layout derived for the whole sequence.
             inputs_embeds (`torch.Tensor` of shape `(batch, length, hidden_size)`, *optional*):
                 Instead of `input_ids`; needs `position_ids` and `frame_ids`.
             use_cache (`bool`, *optional*):
@@ -462,6 +464,7 @@ class LumosForCausalLM(LumosPreTrainedModel):
             past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
+            is_causal=is_causal,
             **kwargs,
         )
         loss = None
