@@ -1,0 +1,396 @@
+# Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
+import math
+
+import pytest
+import torch
+
+from lumos_hf.scheduling_mask_decoding import (
+    MASK_SCHEDULES,
+    MaskDecodingScheduler,
+    gumbel_noise,
+    mask_lowest,
+    mask_ratio,
+    sample_from_cumulative,
+)
+
+
+NUM_CODES = 11
+NUM_POSITIONS = 16
+NUM_STEPS = 4
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def make_scheduler(num_steps=NUM_STEPS, **config):
+    scheduler = MaskDecodingScheduler(**config)
+    scheduler.set_timesteps(num_steps)
+    return scheduler
+
+
+def make_logits(batch_size=1, num_positions=NUM_POSITIONS, seed=0):
+    return 2 * torch.randn(batch_size, num_positions, NUM_CODES, generator=seeded(seed))
+
+
+def decode(scheduler, logits, generator, num_frames=1):
+    """Frames decoded from fixed logits, and the number of masked positions of every step."""
+    frames, num_masked = [], []
+    for _ in range(num_frames):
+        sample = torch.full(logits.shape[:2], -1)
+        for timestep in scheduler.timesteps:
+            sample = scheduler.step(logits, timestep, sample, generator=generator).prev_sample
+            num_masked.append((sample == -1).sum(dim=1))
+        frames.append(sample)
+    return torch.stack(frames, dim=1), torch.stack(num_masked, dim=1)
+
+
+def test_decodes_every_position():
+    frames, num_masked = decode(make_scheduler(), make_logits(2), seeded(0), num_frames=2)
+
+    assert frames.shape == (2, 2, NUM_POSITIONS)
+    assert frames.min() >= 0 and frames.max() < NUM_CODES
+    cosine = [math.floor(NUM_POSITIONS * math.cos(math.pi / 2 * step / NUM_STEPS)) for step in (1, 2, 3)]
+    assert num_masked.tolist() == [[*cosine, 0] * 2] * 2
+
+
+def test_fixed_result():
+    frames, _ = decode(make_scheduler(), make_logits(), seeded(0))
+    assert frames[0, 0].tolist() == [8, 3, 6, 3, 1, 4, 3, 2, 1, 6, 0, 6, 2, 4, 6, 1]
+
+
+def test_step_outputs():
+    logits, sample = make_logits(), torch.full((1, NUM_POSITIONS), -1)
+    sample[0, 3] = 7
+    output = make_scheduler().step(logits, 0, sample, generator=seeded(0))
+    prev_sample, pred_original_sample = make_scheduler().step(
+        logits, 0, sample, generator=seeded(0), return_dict=False
+    )
+
+    assert torch.equal(output.prev_sample, prev_sample)
+    assert torch.equal(output.pred_original_sample, pred_original_sample)
+    assert prev_sample[0, 3] == pred_original_sample[0, 3] == 7
+    decided = prev_sample != -1
+    assert torch.equal(prev_sample[decided], pred_original_sample[decided])
+    assert (pred_original_sample != -1).all()
+
+
+def test_step_does_not_change_its_inputs():
+    logits, sample = make_logits(), torch.full((1, NUM_POSITIONS), -1)
+    logits_before, sample_before = logits.clone(), sample.clone()
+    make_scheduler().step(logits, 0, sample, generator=seeded(0))
+    assert torch.equal(logits, logits_before) and torch.equal(sample, sample_before)
+
+
+@pytest.mark.parametrize("num_positions, num_steps", ((NUM_POSITIONS, 1), (3, 8), (1, 1), (1, 5)))
+def test_unusual_numbers_of_steps(num_positions, num_steps):
+    frames, num_masked = decode(make_scheduler(num_steps), make_logits(1, num_positions), seeded(0))
+    assert (frames >= 0).all()
+    assert num_masked[0, -1] == 0
+
+
+def test_more_steps_than_positions_leave_one_mask_for_the_last_step():
+    _, num_masked = decode(make_scheduler(8), make_logits(1, 3), seeded(0))
+    assert num_masked[0].tolist() == [2, 1, 1, 1, 1, 1, 1, 0]
+
+
+def test_greedy_takes_the_most_probable_codes():
+    logits = make_logits(2)
+    frames, _ = decode(make_scheduler(token_temperature=0, confidence_temperature=0), logits, None)
+    assert torch.equal(frames[:, 0], logits.argmax(dim=-1))
+
+
+def test_confidence_temperature_zero_keeps_the_most_probable():
+    probabilities = torch.tensor([[0.9, 0.1, 0.5, 0.7]])
+    scheduler = make_scheduler(2, confidence_temperature=0)
+    sample = scheduler.mask_least_confident(
+        torch.tensor([[1, 2, 3, 4]]), probabilities, torch.full((1, 4), -1), timestep=0
+    )
+    assert sample.tolist() == [[1, -1, -1, 4]]
+
+
+def test_ties_are_kept():
+    confidence = torch.tensor([[0.5, 1.0, 1.0, 1.0, 2.0]])
+    assert mask_lowest(confidence, torch.tensor([3])).tolist() == [[True, False, False, False, False]]
+    assert mask_lowest(torch.ones(1, 5), torch.tensor([3])).sum() == 0
+
+
+def test_mask_lengths_differ_by_row():
+    confidence = torch.tensor([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]])
+    assert mask_lowest(confidence, torch.tensor([1, 2])).tolist() == [[True, False, False], [False, True, True]]
+
+
+def test_decided_positions_stay_decided_under_any_noise():
+    sample = torch.tensor([[5, -1, 6, -1, -1, -1]])
+    scheduler = make_scheduler(confidence_temperature=1e4)
+    for seed in range(50):
+        scheduler.set_timesteps(NUM_STEPS)
+        uniforms = torch.rand(sample.shape, generator=seeded(seed))
+        prev_sample = scheduler.mask_least_confident(
+            torch.zeros_like(sample), torch.full(sample.shape, 0.5), sample, timestep=0, uniforms=uniforms
+        )
+        assert prev_sample[0, 0] == 5 and prev_sample[0, 2] == 6
+
+
+def test_complete_sample_stays_as_it_is():
+    sample = torch.arange(NUM_POSITIONS)[None] % NUM_CODES
+    output = make_scheduler().step(make_logits(), 0, sample, generator=seeded(0))
+    assert torch.equal(output.prev_sample, sample)
+
+
+def test_rows_with_different_numbers_of_known_positions_do_not_interact():
+    logits = make_logits(3)
+    sample = torch.full((3, NUM_POSITIONS), -1)
+    sample[1, :10] = 4
+    sample[2, 1:] = 4
+    batch = make_scheduler().step(logits, 0, sample, generator=[seeded(i) for i in range(3)]).prev_sample
+    for row in range(3):
+        single = make_scheduler().step(logits[row][None], 0, sample[row][None], generator=seeded(row)).prev_sample
+        assert torch.equal(batch[row], single[0])
+
+
+def test_generators_per_row_equal_single_calls():
+    logits = make_logits(3)
+    batch, _ = decode(make_scheduler(), logits, [seeded(i) for i in range(3)], num_frames=2)
+    for row in range(3):
+        single, _ = decode(make_scheduler(), logits[row][None], seeded(row), num_frames=2)
+        assert torch.equal(batch[row], single[0])
+        in_list, _ = decode(make_scheduler(), logits[row][None], [seeded(row)], num_frames=2)
+        assert torch.equal(single, in_list)
+
+
+def test_without_generator_the_default_one_is_used():
+    torch.manual_seed(3)
+    first, _ = decode(make_scheduler(), make_logits(), None)
+    second, _ = decode(make_scheduler(), make_logits(), seeded(3))
+    assert torch.equal(first, second)
+
+
+def test_draws_do_not_depend_on_what_is_known():
+    generators = seeded(0), seeded(0)
+    empty, full = torch.full((1, NUM_POSITIONS), -1), torch.zeros(1, NUM_POSITIONS, dtype=torch.int64)
+    for generator, sample in zip(generators, (empty, full), strict=True):
+        make_scheduler().step(make_logits(), 0, sample, generator=generator)
+    assert torch.rand(1, generator=generators[0]) == torch.rand(1, generator=generators[1])
+
+
+def test_given_uniforms_replace_the_draws():
+    uniforms = MaskDecodingScheduler().draw_uniforms((2, NUM_POSITIONS), seeded(5))
+    sample = torch.full((2, NUM_POSITIONS), -1)
+    drawn = make_scheduler().step(make_logits(2), 0, sample, generator=seeded(5)).prev_sample
+    given = make_scheduler().step(make_logits(2), 0, sample, uniforms=uniforms).prev_sample
+    assert torch.equal(drawn, given)
+
+
+def test_rows_can_be_sampled_in_chunks():
+    scheduler, logits = make_scheduler(), make_logits(2).flatten(0, 1)
+    uniforms = torch.rand(len(logits), generator=seeded(0))
+    codes, probabilities = scheduler.sample_tokens(logits, uniforms)
+    for chunk in (slice(0, 5), slice(5, 32)):
+        chunk_codes, chunk_probabilities = scheduler.sample_tokens(logits[chunk], uniforms[chunk])
+        assert torch.equal(chunk_codes, codes[chunk])
+        torch.testing.assert_close(chunk_probabilities, probabilities[chunk])
+
+
+@pytest.mark.parametrize("token_temperature", (0.5, 1.0, 2.0))
+def test_sampled_codes_follow_the_distribution(token_temperature):
+    num_draws = 20_000
+    logits = make_logits(1, 1)[0]
+    uniforms = torch.rand(num_draws, generator=seeded(0))
+    scheduler = MaskDecodingScheduler(token_temperature=token_temperature)
+    codes, probabilities = scheduler.sample_tokens(logits.expand(num_draws, -1), uniforms)
+
+    expected = (logits[0].double() / token_temperature).softmax(dim=-1)
+    counts = torch.bincount(codes, minlength=NUM_CODES).double()
+    chi_squared = ((counts - num_draws * expected) ** 2 / (num_draws * expected)).sum()
+    # The 99.9th percentile of the chi-squared distribution with 10 degrees of freedom.
+    assert chi_squared < 29.6
+    torch.testing.assert_close(probabilities, logits[0].softmax(dim=-1)[codes])
+
+
+def test_sampling_takes_the_first_code_whose_cumulative_probability_reaches_the_draw():
+    logits = torch.tensor([0.25, 0.5, 0.25], dtype=torch.float64).log()
+    uniforms = torch.tensor([0.0, 0.2, 0.3, 0.74, 0.76, 1 - 2**-24])
+    assert sample_from_cumulative(logits.expand(6, -1), uniforms).tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_impossible_codes_are_never_sampled():
+    logits = torch.tensor([[-math.inf, 0.0, 0.0, -math.inf]]).expand(3, -1)
+    codes = sample_from_cumulative(logits, torch.tensor([0.0, 0.5, 1 - 2**-24]))
+    assert codes.tolist() == [1, 1, 2]
+
+
+@pytest.mark.parametrize("dtype", (torch.float16, torch.bfloat16, torch.float64))
+def test_logits_of_any_floating_point_type(dtype):
+    logits = make_logits().to(dtype)
+    codes, probabilities = make_scheduler().sample_tokens(logits[0], torch.rand(NUM_POSITIONS, generator=seeded(0)))
+    assert codes.dtype == torch.int64
+    assert probabilities.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    assert (make_scheduler().step(logits, 0, torch.full((1, NUM_POSITIONS), -1)).pred_original_sample >= 0).all()
+
+
+def test_gumbel_noise_is_finite_and_has_the_right_mean():
+    assert gumbel_noise(torch.tensor([0.0, 1 - 2**-24, 1.0])).isfinite().all()
+    euler_gamma = 0.5772
+    assert gumbel_noise(torch.rand(100_000, generator=seeded(0))).mean().item() == pytest.approx(euler_gamma, abs=0.01)
+
+
+def test_compounding_temperature_is_carried_over_frames():
+    scheduler = make_scheduler()
+    temperatures = temperatures_of_two_frames(scheduler)
+    assert temperatures == pytest.approx([0.75, 0.375, 0.09375, 0, 0, 0, 0, 0])
+    scheduler.set_timesteps(NUM_STEPS)
+    assert temperatures_of_two_frames(scheduler) == temperatures
+
+
+def test_linear_temperature_starts_anew_in_every_frame():
+    scheduler = make_scheduler(temperature_decay="linear", confidence_temperature=2.0)
+    assert temperatures_of_two_frames(scheduler) == pytest.approx([1.5, 1.0, 0.5, 0] * 2)
+
+
+def temperatures_of_two_frames(scheduler):
+    temperatures = []
+    for timestep in [*scheduler.timesteps, *scheduler.timesteps]:
+        scheduler.step(make_logits(), timestep, torch.full((1, NUM_POSITIONS), -1), generator=seeded(0))
+        temperatures.append(scheduler.temperature)
+    return temperatures
+
+
+@pytest.mark.parametrize("mask_schedule", MASK_SCHEDULES)
+def test_schedules_fall_from_one_to_zero(mask_schedule):
+    ratios = mask_ratio(torch.linspace(0, 1, 101), mask_schedule)
+    assert ratios[0].item() == pytest.approx(1, abs=1e-6)
+    assert ratios[-1].item() == pytest.approx(0, abs=1e-6)
+    assert (ratios.diff() < 0).all()
+    frames, num_masked = decode(make_scheduler(mask_schedule=mask_schedule), make_logits(), seeded(0))
+    assert (frames >= 0).all() and (num_masked.diff() < 0).all()
+
+
+@pytest.mark.parametrize(
+    "mask_schedule, expected", (("cosine", 2**-0.5), ("linear", 0.5), ("pow", 0.75), ("sigmoid", 0.5))
+)
+def test_schedules_at_half_time(mask_schedule, expected):
+    assert mask_ratio(torch.tensor(0.5), mask_schedule).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_history_masks():
+    history_mask_indices = MaskDecodingScheduler.history_mask_indices
+    assert history_mask_indices(10, 0.3).tolist() == [0, 3, 7]
+    assert history_mask_indices(10).tolist() == [0, 3, 7]
+    assert history_mask_indices(10, 0).tolist() == [0]
+    assert history_mask_indices(10, 1).tolist() == list(range(10))
+    # 0.25 * 10 = 2.5 rounds to the even neighbour.
+    assert history_mask_indices(10, 0.25).tolist() == [0, 5]
+
+
+def test_mask_ratios_for_training_have_a_minimum():
+    uniforms = torch.tensor([0.0, 0.25, 0.9])
+    ratios = MaskDecodingScheduler().sample_mask_ratio(uniforms, 0.7)
+    assert ratios.tolist() == pytest.approx([1, math.cos(math.pi / 8), 0.7])
+    linear = MaskDecodingScheduler(mask_schedule="linear").sample_mask_ratio(uniforms, 0)
+    assert linear.tolist() == pytest.approx([1, 0.75, 0.1])
+
+
+def test_training_masks_have_the_size_of_their_ratio():
+    ratios = torch.tensor([[0.0, 0.5], [0.7, 1.0]])
+    masks = MaskDecodingScheduler.training_mask(ratios, torch.rand(2, 2, 36, generator=seeded(0)))
+    assert masks.dtype == torch.bool
+    assert masks.sum(dim=-1).tolist() == [[1, 18], [25, 36]]
+
+
+def test_training_masks_treat_all_positions_alike():
+    num_draws, ratio = 4000, 0.75
+    masks = MaskDecodingScheduler.training_mask(
+        torch.full((num_draws,), ratio), torch.rand(num_draws, 20, generator=seeded(0))
+    )
+    four_standard_errors = 4 * (ratio * (1 - ratio) / num_draws) ** 0.5
+    assert (masks.double().mean(dim=0) - ratio).abs().max() < four_standard_errors
+
+
+def test_saving_and_loading(tmp_path):
+    scheduler = MaskDecodingScheduler(token_temperature=0.5, temperature_decay="linear", mask_schedule="pow")
+    scheduler.save_pretrained(tmp_path)
+    loaded = MaskDecodingScheduler.from_pretrained(tmp_path)
+    settings = ("token_temperature", "confidence_temperature", "temperature_decay", "mask_schedule", "mask_value")
+    assert all(loaded.config[name] == scheduler.config[name] for name in settings)
+
+
+def test_other_mask_values():
+    scheduler = make_scheduler(mask_value=-100)
+    sample = torch.full((1, NUM_POSITIONS), -100)
+    for timestep in scheduler.timesteps:
+        sample = scheduler.step(make_logits(), timestep, sample, generator=seeded(0)).prev_sample
+        assert set(sample[sample < 0].tolist()) <= {-100}
+    assert (sample >= 0).all()
+
+
+@pytest.mark.parametrize(
+    "config, message",
+    (
+        ({"token_temperature": -0.1}, "`token_temperature` must be a finite number of at least 0, got -0.1"),
+        ({"confidence_temperature": math.nan}, "`confidence_temperature` must be a finite number .* got nan"),
+        ({"temperature_decay": "cosine"}, "`temperature_decay` must be one of .* got 'cosine'"),
+        ({"mask_schedule": "arccos"}, "`mask_schedule` must be one of .* got 'arccos'"),
+        ({"mask_value": 9003}, "`mask_value` must be negative.* got 9003"),
+    ),
+)
+def test_bad_configurations(config, message):
+    with pytest.raises(ValueError, match=message):
+        MaskDecodingScheduler(**config)
+
+
+@pytest.mark.parametrize("num_inference_steps", (0, -3, 2.5))
+def test_bad_numbers_of_steps(num_inference_steps):
+    with pytest.raises(ValueError, match="`num_inference_steps` must be an integer of at least 1"):
+        MaskDecodingScheduler().set_timesteps(num_inference_steps)
+
+
+def test_step_needs_timesteps():
+    with pytest.raises(ValueError, match="call `set_timesteps`"):
+        MaskDecodingScheduler().step(make_logits(), 0, torch.full((1, NUM_POSITIONS), -1))
+
+
+GOOD_UNIFORMS = torch.zeros(1, NUM_POSITIONS)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    (
+        ({"timestep": 4}, r"`timestep` must lie in 0\.\.3, .* got 4"),
+        ({"timestep": -1}, r"`timestep` must lie in 0\.\.3, .* got -1"),
+        ({"model_output": torch.zeros(1, NUM_CODES)}, r"`model_output` must have the shape .* got \(1, 11\)"),
+        ({"sample": torch.full((1, 3), -1)}, r"`sample` must have the shape \(1, 16\), got \(1, 3\)"),
+        ({"generator": [seeded(0)] * 2}, "`generator` must be one generator or a list of 1, .* a list of 2"),
+        ({"uniforms": (GOOD_UNIFORMS[:, :3], GOOD_UNIFORMS)}, r"`uniforms\[0\]` must have the shape \(1, 16\)"),
+        ({"uniforms": (GOOD_UNIFORMS, GOOD_UNIFORMS[0])}, r"`uniforms\[1\]` must have the shape \(1, 16\)"),
+    ),
+)
+def test_bad_steps(arguments, message):
+    good = {"model_output": make_logits(), "timestep": 0, "sample": torch.full((1, NUM_POSITIONS), -1)}
+    scheduler = make_scheduler()
+    with pytest.raises(ValueError, match=message):
+        scheduler.step(**{**good, **arguments})
+    assert scheduler.temperature == 1
+
+
+def test_missing_uniforms():
+    sample = torch.full((1, NUM_POSITIONS), -1)
+    with pytest.raises(ValueError, match="`uniforms` must be given for `token_temperature=1.0`"):
+        make_scheduler().sample_tokens(make_logits()[0])
+    with pytest.raises(ValueError, match="`uniforms` must be given for `confidence_temperature=1.0`"):
+        make_scheduler().mask_least_confident(sample, torch.ones(sample.shape), sample, 0)
+
+
+@pytest.mark.parametrize("history_length, ratio, name", ((0, 0.5, "history_length"), (10, 1.1, "ratio")))
+def test_bad_history_masks(history_length, ratio, name):
+    with pytest.raises(ValueError, match=f"`{name}` must"):
+        MaskDecodingScheduler.history_mask_indices(history_length, ratio)
+
+
+def test_bad_training_masks():
+    with pytest.raises(ValueError, match="`minimum_ratio` must lie in"):
+        MaskDecodingScheduler().sample_mask_ratio(torch.rand(3), 1.5)
+    with pytest.raises(ValueError, match="`ratios` must have the shape"):
+        MaskDecodingScheduler.training_mask(torch.rand(3), torch.rand(2, 36))
+    with pytest.raises(ValueError, match="`mask_schedule` must be one of"):
+        mask_ratio(torch.rand(3), "square")
