@@ -1,0 +1,318 @@
+# Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast, Trainer, TrainingArguments
+
+from lumos_hf.configuration_lumos import LumosConfig
+from lumos_hf.modeling_lumos import LumosForCausalLM
+from lumos_hf.token_layout import content_positions, prompt_ids, prompt_text, sequence_from_codes
+from lumos_hf.training import DataCollatorForDiffusionForcing
+
+
+VISUAL_VOCAB_SIZE = 64
+TEXT_IDS = [11, 12, 13]
+HEADER_LENGTH = 3
+
+
+@pytest.fixture(scope="module")
+def config():
+    return LumosConfig(
+        vocab_size=9216 + VISUAL_VOCAB_SIZE,
+        visual_token_offset=9216,
+        visual_vocab_size=VISUAL_VOCAB_SIZE,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        num_key_value_heads=1,
+    )
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    words = "generate a video red kite flies .".split()
+    word_level = Tokenizer(
+        models.WordLevel({word: 20 + number for number, word in enumerate([*words, "[unk]"])}, "[unk]")
+    )
+    word_level.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=word_level)
+
+
+def make_codes(t=3, h=4, w=8, seed=0):
+    return torch.randint(VISUAL_VOCAB_SIZE, (t, h, w), generator=torch.Generator().manual_seed(seed))
+
+
+def make_feature(**changes):
+    return {"codes": make_codes(), "text_ids": TEXT_IDS, "fps": 4, **changes}
+
+
+def make_collator(config, **changes):
+    return DataCollatorForDiffusionForcing(config, **{"prompt_drop_probability": 0, "seed": 0, **changes})
+
+
+def clean_row(config, prefix_ids, codes, duration=2, fps=4):
+    return sequence_from_codes(prefix_ids, codes, duration, fps, config)
+
+
+def content_of_frames(rows, config, t=3, h=4, w=8, prefix_length=len(TEXT_IDS) + 2):
+    """The content tokens of the frames of equal rows, `(B, t, content)`."""
+    content = content_positions(h, w)
+    frame_length = len(content) + 4
+    start = prefix_length + HEADER_LENGTH
+    return rows[:, start : start + t * frame_length].unflatten(1, (t, frame_length))[:, :, content]
+
+
+def masks_of_batch(config, strategy, batch_size=400, **changes):
+    batch = make_collator(config, strategy=strategy, **changes)([make_feature()] * batch_size)
+    return content_of_frames(batch["input_ids"], config) == config.mask_token_id
+
+
+def test_rows_are_the_clips_with_masks(config):
+    batch = make_collator(config)([make_feature()])
+    expected = clean_row(config, prompt_ids(TEXT_IDS, config), make_codes())
+    masked = batch["input_ids"][0] == config.mask_token_id
+
+    assert {name: (value.dtype, value.shape) for name, value in batch.items()} == {
+        name: (torch.int64, (1, len(expected))) for name in ("input_ids", "labels", "attention_mask")
+    }
+    assert torch.equal(batch["input_ids"][0, ~masked], expected[~masked])
+    is_labelled = masked & (expected >= config.visual_token_offset)
+    assert torch.equal(batch["labels"][0], torch.where(is_labelled, expected, -100))
+    assert (batch["attention_mask"] == 1).all()
+
+
+def test_only_content_is_masked(config):
+    batch = make_collator(config, minimum_mask_ratio=1.0)([make_feature()])
+    is_masked = batch["input_ids"] == config.mask_token_id
+    assert content_of_frames(is_masked, config).all()
+    assert is_masked.sum() == 3 * 4 * 9
+    assert (batch["labels"] != -100).sum() == 3 * 4 * 8
+
+
+def test_clips_of_different_sizes_are_padded_on_the_right(config):
+    features = [make_feature(), make_feature(codes=make_codes(1, 8, 4), fps=1, text_ids=[5])]
+    batch = make_collator(config, minimum_mask_ratio=1.0)(features)
+    short = clean_row(config, prompt_ids([5], config), make_codes(1, 8, 4), duration=1, fps=1)
+    length = len(short)
+    is_masked = batch["input_ids"][1, :length] == config.mask_token_id
+
+    assert batch["attention_mask"].sum(dim=1).tolist() == [batch["input_ids"].shape[1], length]
+    assert is_masked.sum() == 8 * 5
+    assert torch.equal(batch["input_ids"][1, :length][~is_masked], short[~is_masked])
+    assert (batch["input_ids"][1, length:] == config.pad_token_id).all()
+    assert (batch["labels"][1, length:] == -100).all()
+    assert (batch["attention_mask"][1, length:] == 0).all()
+
+
+def test_tube_repeats_one_mask_in_every_frame(config):
+    masks = masks_of_batch(config, "tube")
+    assert (masks == masks[:, :1]).all()
+    assert len(masks[:, 0].unique(dim=0)) > 300
+    assert masks.sum(dim=-1).unique().min() == 25
+
+
+def test_random_masks_every_frame_at_the_rate_of_its_clip(config):
+    masks = masks_of_batch(config, "random")
+    counts = masks.sum(dim=-1)
+    assert (counts == counts[:, :1]).all()
+    assert len(counts.unique()) > 5
+    assert (masks[:, 0] != masks[:, 1]).any(dim=-1).double().mean() > 0.8
+
+
+def test_diffusion_forcing_has_a_rate_for_every_frame(config):
+    counts = masks_of_batch(config, "diffusion_forcing").sum(dim=-1)
+    assert (counts != counts[:, :1]).any(dim=1).double().mean() > 0.7
+    assert counts.min() == 25
+
+
+@pytest.mark.parametrize("strategy", ("tube", "random", "diffusion_forcing"))
+def test_rates_follow_schedule_and_minimum(config, strategy):
+    shares = masks_of_batch(config, strategy, mask_schedule="linear", minimum_mask_ratio=0.0).double().mean()
+    assert shares.item() == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize("strategy", ("tube", "random", "diffusion_forcing"))
+def test_strategies_handle_mixed_sizes(config, strategy):
+    features = [make_feature(), make_feature(codes=make_codes(2, 4, 4)), make_feature(codes=make_codes(1, 8, 12))]
+    batch = make_collator(config, strategy=strategy, minimum_mask_ratio=1.0)(features)
+    assert (batch["input_ids"] == config.mask_token_id).sum(dim=1).tolist() == [3 * 4 * 9, 2 * 4 * 5, 8 * 13]
+
+
+def test_dropped_prompts_leave_the_unconditional_sequence(config):
+    batch = make_collator(config, prompt_drop_probability=1.0)([make_feature()])
+    expected = clean_row(config, [], make_codes())
+    is_masked = batch["input_ids"][0] == config.mask_token_id
+    assert torch.equal(batch["input_ids"][0, ~is_masked], expected[~is_masked])
+
+
+def test_share_of_dropped_prompts(config):
+    batch = make_collator(config, prompt_drop_probability=0.1)([make_feature()] * 2000)
+    dropped = batch["input_ids"][:, 0] == config.video_start_token_id
+    assert dropped.double().mean().item() == pytest.approx(0.1, abs=0.03)
+
+
+def test_captions_use_the_official_prompt(config, tokenizer):
+    feature = {"codes": make_codes(), "caption": "a red kite flies .", "fps": 4}
+    batch = make_collator(config, tokenizer=tokenizer)([feature])
+    text = prompt_text("a red kite flies .", height=32, width=64, duration=2, fps=4)
+    prefix = prompt_ids(tokenizer(text)["input_ids"], config)
+    assert batch["input_ids"][0, : len(prefix)].tolist() == prefix
+
+
+def test_captions_and_text_ids_mix(config, tokenizer):
+    captions = ["a red kite", None, "a video", "a kite flies"]
+    features = [
+        {"codes": make_codes(), "caption": caption, "fps": 4} if caption else make_feature() for caption in captions
+    ]
+    batch = make_collator(config, tokenizer=tokenizer)(features)
+    for row, feature in enumerate(features):
+        alone = make_collator(config, tokenizer=tokenizer)([feature])["input_ids"][0]
+        prefix_length = (alone == config.video_start_token_id).nonzero().item()
+        assert torch.equal(batch["input_ids"][row, :prefix_length], alone[:prefix_length])
+
+
+@pytest.mark.parametrize("num_frames, duration", ((None, 3), (9, 3), (np.int64(9), 3)))
+def test_header_numbers(config, num_frames, duration):
+    batch = make_collator(config)([make_feature(fps=np.int64(3), num_frames=num_frames)])
+    header = batch["input_ids"][0, len(TEXT_IDS) + 2 :][:HEADER_LENGTH] - config.size_token_offset
+    assert header[1:].tolist() == [duration, 3]
+
+
+@pytest.mark.parametrize(
+    "convert",
+    (
+        lambda codes: codes.tolist(),
+        lambda codes: codes.to(torch.int32),
+        lambda codes: codes.numpy().astype(np.uint16),
+    ),
+)
+def test_codes_of_any_integer_type(config, convert):
+    expected = make_collator(config)([make_feature()])
+    batch = make_collator(config)([make_feature(codes=convert(make_codes()))])
+    assert all(torch.equal(batch[name], expected[name]) for name in expected)
+
+
+def test_features_are_not_changed(config):
+    feature = make_feature()
+    make_collator(config)([feature])
+    assert torch.equal(feature["codes"], make_codes())
+
+
+def test_seed_makes_batches_reproducible(config):
+    features = [make_feature()] * 4
+    first, second = make_collator(config, seed=7), make_collator(config, seed=7)
+    batches = [collator(features)["input_ids"] for collator in (first, first, second, second)]
+    assert torch.equal(batches[0], batches[2]) and torch.equal(batches[1], batches[3])
+    assert not torch.equal(batches[0], batches[1])
+
+
+def test_without_seed_the_default_generator_is_used(config):
+    collator, batches = make_collator(config, seed=None, prompt_drop_probability=0.1), []
+    for _ in range(2):
+        torch.manual_seed(1)
+        batches.append(collator([make_feature()] * 4)["input_ids"])
+    assert torch.equal(*batches)
+
+
+def test_seed_leaves_the_default_generator_alone(config):
+    state = torch.get_rng_state()
+    make_collator(config, seed=7)([make_feature()])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("seed", (None, 7))
+def test_workers_draw_different_masks(config, seed):
+    loader = torch.utils.data.DataLoader(
+        [make_feature()] * 8, batch_size=4, num_workers=2, collate_fn=make_collator(config, seed=seed)
+    )
+    first, second = (batch["input_ids"] for batch in loader)
+    assert not torch.equal(first, second)
+
+
+def test_can_be_pickled(config):
+    collator = make_collator(config, seed=7)
+    copy = pickle.loads(pickle.dumps(collator))
+    assert torch.equal(copy([make_feature()])["input_ids"], collator([make_feature()])["input_ids"])
+
+
+def test_trains_with_a_stock_trainer(config, tmp_path):
+    torch.manual_seed(0)
+    dataset = [make_feature(codes=torch.full((2, 4, 4), code % 2), num_frames=5) for code in range(8)]
+    arguments = TrainingArguments(
+        output_dir=tmp_path,
+        per_device_train_batch_size=2,
+        gradient_accumulation_steps=2,
+        num_train_epochs=4,
+        learning_rate=1e-2,
+        logging_steps=1,
+        save_strategy="no",
+        report_to=[],
+        use_cpu=True,
+        remove_unused_columns=False,
+        disable_tqdm=True,
+    )
+    trainer = Trainer(
+        model=LumosForCausalLM(config),
+        args=arguments,
+        train_dataset=dataset,
+        eval_dataset=dataset,
+        data_collator=make_collator(config, seed=None, prompt_drop_probability=0.1),
+    )
+    trainer.train()
+
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    # Labels are counted right: before any learning the mean is that of a guess among all visual codes.
+    assert losses[0] == pytest.approx(np.log(VISUAL_VOCAB_SIZE), abs=0.2)
+    assert losses[-1] < losses[0] - 0.3
+    assert trainer.evaluate()["eval_loss"] < losses[0]
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    (
+        ({"codes": None}, "`codes` is missing"),
+        ({"fps": None}, "`fps` is missing"),
+        ({"codes": make_codes()[0]}, r"`codes` must be integers of the shape \(t, h, w\), got the shape \(4, 8\)"),
+        ({"codes": make_codes().float()}, "`codes` must be integers .* the type float32"),
+        ({"codes": make_codes()[:0]}, r"`codes` must be integers .* got the shape \(0, 4, 8\)"),
+        ({"codes": make_codes() - 64}, r"`codes` must lie in 0\.\.63, got values from -64"),
+        ({"codes": make_codes() + 1}, r"`codes` must lie in 0\.\.63, got values from 1 to 64"),
+        ({"codes": make_codes(1, 3, 4)}, "`h` must be"),
+        ({"fps": 0}, "`fps` must be at least 1, got 0"),
+        ({"fps": 2.5}, "`fps` must be an integer, got 2.5"),
+        ({"fps": 1000}, "`fps` needs a number token"),
+        ({"num_frames": 5}, "`num_frames` must agree with `codes`, got 5 frames and codes of 3 latent frames"),
+        ({"num_frames": 8}, "`num_frames` must be 1 plus a multiple of 4, got 8"),
+        ({"text_ids": []}, "`text_ids` must be a list of token ids that is not empty"),
+        ({"text_ids": [9216]}, r"`text_ids` must lie in 0\.\.9215"),
+        ({"text_ids": None}, "`caption` must be a text that is not empty, .* got None"),
+        ({"text_ids": None, "caption": "  "}, "`caption` must be a text that is not empty, .* got '  '"),
+        ({"text_ids": None, "caption": "a kite"}, "`tokenizer` must be given"),
+    ),
+)
+def test_bad_features(config, changes, message):
+    with pytest.raises(ValueError, match=rf"features\[1\]: {message}"):
+        make_collator(config)([make_feature(), make_feature(**changes)])
+
+
+def test_empty_batches(config):
+    with pytest.raises(ValueError, match="`features` must hold at least one clip"):
+        make_collator(config)([])
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    (
+        ({"strategy": "tubes"}, "`strategy` must be one of .* got 'tubes'"),
+        ({"mask_schedule": "cos"}, "`mask_schedule` must be one of .* got 'cos'"),
+        ({"minimum_mask_ratio": 1.1}, r"`minimum_mask_ratio` must lie in \[0, 1\], got 1.1"),
+        ({"prompt_drop_probability": -0.1}, r"`prompt_drop_probability` must lie in \[0, 1\], got -0.1"),
+    ),
+)
+def test_bad_settings(config, changes, message):
+    with pytest.raises(ValueError, match=message):
+        make_collator(config, **changes)
