@@ -1,0 +1,46 @@
+# make demo      install into .venv and make a video
+# make test      the whole test suite, in the same .venv
+# make quality   formatting and lint, read only;  make style  the same, applied
+PYTHON ?= python3
+# Another build of PyTorch: make demo TORCH="torch --index-url https://download.pytorch.org/whl/cu130"
+TORCH ?= torch==2.13.0
+VENV := .venv
+BIN := $(VENV)/bin
+OUTPUTS := outputs
+
+.PHONY: demo test quality style bench demo-train demo-score
+
+$(VENV)/.installed: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet $(TORCH)
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/pip install --quiet --editable ".[dev]"
+	touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/lumos-hf generate "A red star jumps in the snow." --seed 0 -o $(OUTPUTS)/demo.mp4 -o $(OUTPUTS)/demo.png
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest
+
+quality: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+style: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/decode.py
+
+demo-train: $(VENV)/.installed-dev
+	$(BIN)/python -m lumos_hf.demo.train_tokenizer
+	$(BIN)/python -m lumos_hf.demo.train_generator
+	$(BIN)/python -m lumos_hf.demo.assemble
+
+demo-score: $(VENV)/.installed-dev
+	$(BIN)/python -m lumos_hf.demo.score

@@ -1,0 +1,163 @@
+# Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
+"""Reads a clip back from its pixels and compares it with what its caption promised.
+
+A mini-GenEval (shape, colour, count, background, relation) and mini-VBench (motion, jerk, background constancy) for the
+clips of [`lumos_hf.demo.clips`]. Needs no learned model: the scenes and the shapes are known.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from .clips import BACKGROUNDS, COLOURS, RADIUS, SHAPES, ClipSpec, background_image, sprite
+
+
+FOREGROUND_THRESHOLD = 45
+SMALLEST_CHARACTER = 180
+TEMPLATE_SIZE = 48
+COLOUR_RADIUS = 100
+MOVEMENT = 10
+GROWTH = 1.6
+
+
+@dataclass(frozen=True)
+class Blob:
+    """One connected region that is not scenery: `mask` `(height, width)`, its area and centre in pixels."""
+
+    mask: np.ndarray
+    area: int
+    centre: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What the pixels of a clip show.
+
+    Args:
+        characters: `(shape, colour)`, left to right if they stand side by side, else top to bottom.
+        background: the best matching scene.
+        motion: of the largest character.
+        relation: `"left"` or `"above"` for two characters, else None.
+        jerk: mean length of the third difference of the largest character's path, pixels per frame cubed.
+        background_constancy: 1 minus the mean absolute change of scenery from frame to frame, relative to 255.
+    """
+
+    characters: tuple[tuple[str, str], ...]
+    background: str
+    motion: str
+    relation: str | None
+    jerk: float
+    background_constancy: float
+
+
+def observe(clip: np.ndarray) -> Observation:
+    """Measures a clip of uint8 RGB frames `(frames, height, width, 3)`, as large as the demo's clips."""
+    background, scene = _best_scene(clip)
+    frames = [_blobs(frame, scene) for frame in clip]
+    count = Counter(len(blobs) for blobs in frames).most_common(1)[0][0]
+    whole = [(frame, blobs) for frame, blobs in zip(clip, frames) if len(blobs) == count]
+    relation, tracks = _tracks(whole, count)
+    characters = tuple((_shape(track), _colour(track)) for track in tracks)
+    path = np.array([max(blobs, key=lambda blob: blob.area).centre for blobs in frames if blobs])
+    areas = [max(blob.area for blob in blobs) for blobs in frames if blobs]
+    return Observation(characters, background, _motion(path, areas), relation, _jerk(path), _constancy(clip, frames))
+
+
+def judge(spec: ClipSpec, seen: Observation) -> dict[str, bool]:
+    """Which promises of `spec` a clip keeps; `all` is the conjunction."""
+    shapes, colours = ([character[i] for character in seen.characters] for i in (0, 1))
+    verdict = {
+        "background": seen.background == spec.background,
+        "count": len(seen.characters) == len(spec.characters),
+        "colour": colours == [colour for _, colour in spec.characters],
+        "shape": shapes == [shape for shape, _ in spec.characters],
+        "motion": seen.motion == spec.motion,
+    }
+    if spec.relation:
+        verdict["relation"] = seen.relation == spec.relation
+    return verdict | {"all": all(verdict.values())}
+
+
+def _best_scene(clip: np.ndarray) -> tuple[str, np.ndarray]:
+    typical = np.median(clip[:: max(1, len(clip) // 4)], axis=0)
+    scenes = [(name, background_image(name, mirrored)) for name in BACKGROUNDS for mirrored in (False, True)]
+    return min(scenes, key=lambda item: np.abs(typical - item[1]).mean(axis=-1).clip(max=60).mean())
+
+
+def _blobs(frame: np.ndarray, scene: np.ndarray) -> list[Blob]:
+    difference = np.abs(frame.astype(np.int16) - scene).max(axis=-1)
+    labels, _ = ndimage.label(ndimage.binary_fill_holes(difference > FOREGROUND_THRESHOLD))
+    areas = np.bincount(labels.ravel())[1:]
+    chosen = [index + 1 for index, area in enumerate(areas) if area >= SMALLEST_CHARACTER]
+    centres = ndimage.center_of_mass(labels > 0, labels, chosen)
+    return [Blob(labels == i, int(areas[i - 1]), (float(x), float(y))) for i, (y, x) in zip(chosen, centres)]
+
+
+def _tracks(
+    frames: list[tuple[np.ndarray, list[Blob]]], count: int
+) -> tuple[str | None, list[list[tuple[np.ndarray, Blob]]]]:
+    """The characters through time, in reading order, and their relation if they are two."""
+    if count == 0:
+        return None, []
+    centres = np.array([blob.centre for blob in frames[0][1]])
+    axis = int(np.argmax(np.ptp(centres, axis=0)))
+    ordered = [(frame, sorted(blobs, key=lambda blob: blob.centre[axis])) for frame, blobs in frames]
+    tracks = [[(frame, blobs[i]) for frame, blobs in ordered] for i in range(count)]
+    return (("left", "above")[axis] if count == 2 else None), tracks
+
+
+def _shape(track: list[tuple[np.ndarray, Blob]]) -> str:
+    masks = np.stack([_normalised(blob.mask) for _, blob in track])
+    overlap = {
+        shape: ((masks & template).sum((1, 2)) / (masks | template).sum((1, 2))).mean()
+        for shape, template in _shape_templates().items()
+    }
+    return max(overlap, key=overlap.get)
+
+
+@lru_cache
+def _shape_templates() -> dict[str, np.ndarray]:
+    return {shape: _normalised(sprite(shape, "red", RADIUS, (0, 0))[..., 3] > 127) for shape in SHAPES}
+
+
+def _normalised(mask: np.ndarray) -> np.ndarray:
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    cropped = Image.fromarray(mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
+    return np.asarray(cropped.convert("L").resize((TEMPLATE_SIZE, TEMPLATE_SIZE), Image.Resampling.BILINEAR)) > 127
+
+
+def _colour(track: list[tuple[np.ndarray, Blob]]) -> str:
+    pixels = np.concatenate([frame[blob.mask] for frame, blob in track]).astype(np.float32)
+    distances = np.stack([np.linalg.norm(pixels - rgb, axis=-1) for rgb in COLOURS.values()])
+    nearest = distances.argmin(0)[distances.min(0) < COLOUR_RADIUS]
+    return list(COLOURS)[np.bincount(nearest, minlength=len(COLOURS)).argmax()]
+
+
+def _motion(path: np.ndarray, areas: list[int]) -> str:
+    if len(path) < 2:
+        return "none"
+    growth = np.mean(areas[-2:]) / np.mean(areas[:2])
+    if growth > GROWTH or growth < 1 / GROWTH:
+        return "grow" if growth > 1 else "shrink"
+    dx, dy = path[-1] - path[0]
+    if max(abs(dx), abs(dy)) > MOVEMENT:
+        return ("right" if dx > 0 else "left") if abs(dx) > abs(dy) else ("down" if dy > 0 else "up")
+    rise = max(path[0][1], path[-1][1]) - path[:, 1].min()
+    return "jump" if rise > MOVEMENT else "still"
+
+
+def _jerk(path: np.ndarray) -> float:
+    return float(np.linalg.norm(np.diff(path, n=3, axis=0), axis=-1).mean()) if len(path) > 3 else 0.0
+
+
+def _constancy(clip: np.ndarray, frames: list[list[Blob]]) -> float:
+    covered = np.zeros(clip.shape[1:3], bool)
+    for blobs in frames:
+        for blob in blobs:
+            covered |= ndimage.binary_dilation(blob.mask, iterations=3)
+    change = np.abs(np.diff(clip.astype(np.int16), axis=0)).mean(axis=(0, 3))[~covered]
+    return 1 - float(change.mean()) / 255 if change.size else 0.0

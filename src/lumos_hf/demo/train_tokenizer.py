@@ -1,0 +1,101 @@
+# Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
+"""Trains the small video tokenizer of the demo on procedural clips: `python -m lumos_hf.demo.train_tokenizer`."""
+
+import argparse
+import random
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+from transformers import Trainer, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
+
+from ..cosmos_video_tokenizer import CosmosVideoTokenizer
+from ..training.muon import MuonWithAdamW
+from ..training.tokenizer_objective import TokenizerObjective
+from .clips import ClipSpec, background_image, draw_clip, is_held_out, pair_specs, single_specs
+
+
+PAIR_SHARE = 0.25
+
+
+class ClipDataset(Dataset):
+    """Clips drawn on demand; `size` of them, in an order that `seed` fixes."""
+
+    def __init__(self, size: int, seed: int = 0, held_out: bool = False) -> None:
+        self.size, self.seed = size, seed
+        self.singles = [spec for spec in single_specs() if is_held_out(spec) == held_out]
+        self.pairs = [spec for spec in pair_specs() if is_held_out(spec) == held_out]
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> ClipSpec:
+        rng = random.Random(f"{self.seed}/{index}")
+        return rng.choice(self.pairs if rng.random() < PAIR_SHARE else self.singles)
+
+
+def collate_videos(specs: list[ClipSpec]) -> dict[str, torch.Tensor]:
+    """Draws clips as `video` `(batch, 3, frames, height, width)` in [-1, 1], with a mask of what is not scenery."""
+    clips = np.stack([draw_clip(spec) for spec in specs])
+    scenes = np.stack([background_image(spec.background, spec.mirrored) for spec in specs])
+    foreground = torch.from_numpy((clips != scenes[:, None]).any(-1))[:, None]
+    return {"video": pixels_to_video(clips), "foreground": foreground}
+
+
+def pixels_to_video(clips: np.ndarray) -> torch.Tensor:
+    """uint8 `(batch, frames, height, width, 3)` to float32 `(batch, 3, frames, height, width)` in [-1, 1]."""
+    return torch.from_numpy(clips).movedim(-1, 1).float() / 127.5 - 1
+
+
+def demo_tokenizer() -> CosmosVideoTokenizer:
+    """The architecture of the demo's tokenizer, with random weights."""
+    return CosmosVideoTokenizer(
+        levels=(8, 5, 5, 5),
+        encoder_block_out_channels=(32, 48, 64, 96),
+        decode_block_out_channels=(32, 64, 96, 96),
+        layers_per_block=1,
+        spatial_compression_ratio=16,
+        norm="position",
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=Path("outputs/demo-training/vqvae"))
+    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    args = parser.parse_args()
+    torch.manual_seed(0)
+    objective = TokenizerObjective(demo_tokenizer())
+    training = TrainingArguments(
+        output_dir=str(args.output / "trainer"),
+        max_steps=args.steps,
+        per_device_train_batch_size=args.batch_size,
+        learning_rate=args.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=100,
+        max_grad_norm=1.0,
+        bf16=True,
+        use_cpu=not torch.cuda.is_available(),
+        logging_steps=50,
+        save_steps=500,
+        save_total_limit=1,
+        remove_unused_columns=False,
+        report_to="none",
+    )
+    trainer = Trainer(
+        model=objective,
+        args=training,
+        train_dataset=ClipDataset(args.steps * args.batch_size),
+        data_collator=collate_videos,
+        optimizers=(MuonWithAdamW(objective, lr=args.learning_rate), None),
+    )
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(training.output_dir) if args.output.exists() else None)
+    objective.vqvae.to(torch.bfloat16).save_pretrained(args.output)
+
+
+if __name__ == "__main__":
+    main()
