@@ -45,7 +45,7 @@ class FiniteScalarQuantizer(nn.Module):
     def __init__(self, levels: Sequence[int]) -> None:
         super().__init__()
         if len(levels) == 0 or any(level < 2 for level in levels):
-            raise ValueError(f"`levels` has to be a non-empty sequence of integers of at least 2, but is {levels}.")
+            raise ValueError(f"`levels` must be a non-empty sequence of integers of at least 2, got {levels}.")
         self.codebook_size = math.prod(levels)
         levels = torch.tensor(levels)
         self.register_buffer("levels", levels, persistent=False)
@@ -314,15 +314,15 @@ class CosmosVideoTokenizer(ModelMixin, AutoencoderMixin, ConfigMixin):
     def _check_config(self) -> None:
         config = self.config
         if config.patch_type not in ("haar", "rearrange"):
-            raise ValueError(f"`patch_type` has to be 'haar' or 'rearrange', but is {config.patch_type!r}.")
+            raise ValueError(f"`patch_type` must be 'haar' or 'rearrange', got {config.patch_type!r}.")
         if config.norm not in ("frame", "position"):
-            raise ValueError(f"`norm` has to be 'frame' or 'position', but is {config.norm!r}.")
+            raise ValueError(f"`norm` must be 'frame' or 'position', got {config.norm!r}.")
         for name in ("patch_size", "spatial_compression_ratio", "temporal_compression_ratio"):
             value = config[name]
             if value < 1 or value & (value - 1):
-                raise ValueError(f"`{name}` has to be a power of two, but is {value}.")
+                raise ValueError(f"`{name}` must be a power of two, got {value}.")
             if value < config.patch_size:
-                raise ValueError(f"`{name}` has to be at least `patch_size` {config.patch_size}, but is {value}.")
+                raise ValueError(f"`{name}` must be at least `patch_size` {config.patch_size}, got {value}.")
 
     def _check_compression(self) -> None:
         """Diffusers lets only some levels resample: ratios they cannot reach would silently give other shapes."""
@@ -389,11 +389,11 @@ class CosmosVideoTokenizer(ModelMixin, AutoencoderMixin, ConfigMixin):
         ratio = self.config.spatial_compression_ratio
         for name, value in sizes.items():
             if value < ratio or value % ratio:
-                raise ValueError(f"`{name}` has to be a positive multiple of {ratio}, but is {value}.")
+                raise ValueError(f"`{name}` must be a positive multiple of {ratio}, got {value}.")
         for axis in ("height", "width"):
             stride, tile = sizes[f"tile_sample_stride_{axis}"], sizes[f"tile_sample_min_{axis}"]
             if stride > tile:
-                raise ValueError(f"`tile_sample_stride_{axis}` has to be at most the tile's {tile}, but is {stride}.")
+                raise ValueError(f"`tile_sample_stride_{axis}` must be at most the tile's {tile}, got {stride}.")
         for name, value in sizes.items():
             setattr(self, name, value)
         self.use_tiling = True
@@ -509,31 +509,30 @@ class CosmosVideoTokenizer(ModelMixin, AutoencoderMixin, ConfigMixin):
     def _check_video(self, video: torch.Tensor) -> None:
         channels = self.config.in_channels
         if not video.is_floating_point():
-            raise ValueError(f"`video` has to be floating point with values in [-1, 1], but is {video.dtype}.")
+            raise ValueError(f"`video` must be floating point with values in [-1, 1], got {video.dtype}.")
         if video.ndim != 5 or video.shape[1] != channels or 0 in video.shape:
             raise ValueError(
-                f"`video` has to have the shape (batch, {channels}, frames, height, width), but has "
-                f"{tuple(video.shape)}."
+                f"`video` must have the shape (batch, {channels}, frames, height, width), got {tuple(video.shape)}."
             )
         num_frames, height, width = video.shape[2:]
         ratio = self.config.spatial_compression_ratio
         if height % ratio or width % ratio:
-            raise ValueError(f"`video` has to have height and width divisible by {ratio}, but has {height}x{width}.")
+            raise ValueError(f"`video` must have height and width divisible by {ratio}, got {height}x{width}.")
         ratio = self.config.temporal_compression_ratio
         reflects_end = self.config.patch_type == "haar" and self.config.patch_size == ratio
         if not reflects_end and (num_frames - 1) % ratio:
-            raise ValueError(f"`video` has to have 1 + {ratio}k frames, but has {num_frames}.")
+            raise ValueError(f"`video` must have 1 + {ratio}k frames, got {num_frames}.")
 
     def _check_indices(self, indices: torch.Tensor) -> None:
         if indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool:
-            raise ValueError(f"`indices` has to be an integer tensor, but is {indices.dtype}.")
+            raise ValueError(f"`indices` must be an integer tensor, got {indices.dtype}.")
         if indices.ndim != 4 or 0 in indices.shape:
             raise ValueError(
-                "`indices` has to have the shape (batch, latent_frames, latent_height, latent_width), but has "
+                "`indices` must have the shape (batch, latent_frames, latent_height, latent_width), got "
                 f"{tuple(indices.shape)}."
             )
         lowest, highest = (bound.item() for bound in indices.aminmax())
         if lowest < 0 or highest >= self.codebook_size:
             raise ValueError(
-                f"`indices` has to lie between 0 and {self.codebook_size - 1}, but lies between {lowest} and {highest}."
+                f"`indices` must lie between 0 and {self.codebook_size - 1}, got values between {lowest} and {highest}."
             )

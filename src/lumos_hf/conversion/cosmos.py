@@ -1,0 +1,205 @@
+# Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
+"""
+Official Cosmos tokenizer checkpoints into [`CosmosVideoTokenizer`].
+
+They come as TorchScript archives, whose tensors alone are read: their code is never run. Beside the weights these hold
+buffers that follow from the configuration, and resampling convolutions that the network builds but does not use;
+both may be there or not. Anything else that does not fit is an error.
+"""
+
+import inspect
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from ..cosmos_video_tokenizer import CosmosVideoTokenizer
+
+
+_WEIGHT_FILES = (("model.safetensors",), ("encoder.jit", "decoder.jit"), ("autoencoder.jit",))
+
+_CONFIG_FIELDS = {
+    "in_channels": "in_channels",
+    "out_channels": "out_channels",
+    "z_channels": "latent_channels",
+    "levels": "levels",
+    "num_res_blocks": "layers_per_block",
+    "attn_resolutions": "attention_resolutions",
+    "resolution": "resolution",
+    "patch_size": "patch_size",
+    "patch_method": "patch_type",
+    "spatial_compression": "spatial_compression_ratio",
+    "temporal_compression": "temporal_compression_ratio",
+    "dropout": "dropout",
+}
+
+_REQUIRED_CONFIG_VALUES = {
+    "quantizer": "FSQ",
+    "encoder": "FACTORIZED",
+    "decoder": "FACTORIZED",
+    "num_groups": 1,
+    "z_factor": 1,
+    "legacy_mode": False,
+}
+
+_LEVELS_BUFFERS = ("quantizer._levels", "inv_quant.quantizer._levels")
+
+_IGNORED = re.compile(
+    r"(encoder\.patcher3d|decoder\.unpatcher3d)\.(wavelets|_arange|patch_size_buffer)"
+    r"|(inv_quant\.)?quantizer\.(_levels|_basis|implicit_codebook)"
+    r"|(encoder\.down\.\d+\.downsample|decoder\.up\.\d+\.upsample)\.conv[123]\.conv3d\.(weight|bias)"
+)
+
+# Applied in this order to a name of CosmosVideoTokenizer; the index of an `up` level is reversed apart from these.
+_OFFICIAL_NAMES = (
+    (r"\.mid_block\.resnets\.0\.", ".mid.block_1."),
+    (r"\.mid_block\.resnets\.1\.", ".mid.block_2."),
+    (r"\.mid_block\.attentions\.0\.", ".mid.attn_1.0."),
+    (r"\.mid_block\.temp_attentions\.0\.", ".mid.attn_1.1."),
+    (r"\.down_blocks\.", ".down."),
+    (r"\.up_blocks\.", ".up."),
+    (r"\.resnets\.", ".block."),
+    (r"\.(down|up)samplers\.0\.", r".\1sample."),
+    (r"\.conv_shortcut\.", ".nin_shortcut."),
+    (r"\.to_([qkv])\.", r".\1."),
+    (r"\.to_out\.0\.", ".proj_out."),
+    (r"\.conv_s\.", ".0."),
+    (r"\.conv_t\.", ".1."),
+    (r"(?<!\.norm)\.(weight|bias)$", r".conv3d.\1"),
+)
+
+
+def convert_cosmos_tokenizer(
+    source_dir: str | Path, *, dtype: torch.dtype | None = None, **config_overrides: Any
+) -> CosmosVideoTokenizer:
+    """
+    Loads an official checkpoint of a discrete Cosmos video tokenizer.
+
+    Args:
+        source_dir: a directory with `encoder.jit` and `decoder.jit`, or `autoencoder.jit`, or `model.safetensors` with
+            the same names; and optionally `config.json` with the official keywords.
+        dtype: of the weights; defaults to that of the stored ones.
+        config_overrides: arguments of [`CosmosVideoTokenizer`]. They take precedence over `config.json`, which does
+            over what the weights tell: channels, blocks, levels, patch size. Compression is that of DV4x8x8 unless
+            told otherwise.
+
+    Returns:
+        The tokenizer on the CPU, in evaluation mode.
+
+    Raises:
+        FileNotFoundError: if the directory or its weights are missing.
+        ValueError: if an override is no argument of the tokenizer, the config asks for something it does not have, or
+            the weights do not fit it; all unexpected, missing and misshapen names are listed.
+    """
+    source_dir = Path(source_dir)
+    if not source_dir.is_dir():
+        raise FileNotFoundError(f"`source_dir` must be a directory, got '{source_dir}'.")
+    _check_overrides(config_overrides)
+    weights = _load_weights(source_dir)
+    fields = {**_convert_config(_read_config(source_dir)), **config_overrides}
+    sizes = _config_from_weights(weights, fields.get("in_channels", 3), source_dir)
+    tokenizer = CosmosVideoTokenizer(**{**sizes, **fields})
+
+    official_names = _official_names(tokenizer)
+    _check_weights(tokenizer, official_names, weights, source_dir)
+    tokenizer.load_state_dict({name: weights[official] for name, official in official_names.items()})
+    return tokenizer.to(dtype or weights["quant_conv.conv3d.weight"].dtype).eval()
+
+
+def _check_overrides(overrides: dict[str, Any]) -> None:
+    allowed = set(inspect.signature(CosmosVideoTokenizer).parameters)
+    unknown = sorted(set(overrides) - allowed)
+    if unknown:
+        raise ValueError(f"`config_overrides` must be arguments of CosmosVideoTokenizer, got {', '.join(unknown)}.")
+
+
+def _load_weights(source_dir: Path) -> dict[str, torch.Tensor]:
+    for names in _WEIGHT_FILES:
+        paths = [source_dir / name for name in names]
+        if all(path.is_file() for path in paths):
+            return {name: tensor for path in paths for name, tensor in _load_file(path).items()}
+    options = ", or ".join(" and ".join(names) for names in _WEIGHT_FILES)
+    found = sorted(path.name for path in source_dir.iterdir())
+    raise FileNotFoundError(f"'{source_dir}' must hold {options}, got {', '.join(found) or 'nothing'}.")
+
+
+def _load_file(path: Path) -> dict[str, torch.Tensor]:
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    return torch.jit.load(path, map_location="cpu").state_dict()
+
+
+def _read_config(source_dir: Path) -> dict[str, Any]:
+    path = source_dir / "config.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _convert_config(official: dict[str, Any]) -> dict[str, Any]:
+    for name, required in _REQUIRED_CONFIG_VALUES.items():
+        value = official.get(name, required)
+        if value != required:
+            raise ValueError(f"`{name}` must be {required!r} in the official config, got {value!r}.")
+    return {ours: official[name] for name, ours in _CONFIG_FIELDS.items() if name in official}
+
+
+def _config_from_weights(weights: dict[str, torch.Tensor], in_channels: int, source_dir: Path) -> dict[str, Any]:
+    levels = range(_count(weights, r"encoder\.down\.(\d+)\."))
+    encoder_convs = ["encoder.conv_in.0", *[f"encoder.down.{level}.block.0.conv1.0" for level in levels]]
+    decoder_convs = [*[f"decoder.up.{level}.block.0.conv1.0" for level in levels], "decoder.conv_in.0"]
+    weight_names = [f"{conv}.conv3d.weight" for conv in [*encoder_convs, *decoder_convs, "encoder.conv_out.0"]]
+    missing = [name for name in weight_names if name not in weights]
+    if missing:
+        raise ValueError(
+            f"The weights in '{source_dir}' must tell the sizes of the network, got no {', '.join(missing)}."
+        )
+
+    def channels(conv: str, dim: int = 0) -> int:
+        return weights[f"{conv}.conv3d.weight"].shape[dim]
+
+    fields = {
+        "latent_channels": channels("encoder.conv_out.0"),
+        "encoder_block_out_channels": [channels(conv) for conv in encoder_convs],
+        "decode_block_out_channels": [channels(conv) for conv in decoder_convs],
+        "layers_per_block": _count(weights, r"encoder\.down\.0\.block\.(\d+)\."),
+        "patch_size": round((channels("encoder.conv_in.0", dim=1) / in_channels) ** (1 / 3)),
+    }
+    code_levels = [weights[name].tolist() for name in _LEVELS_BUFFERS if name in weights]
+    return {**fields, "levels": code_levels[0]} if code_levels else fields
+
+
+def _count(weights: dict[str, torch.Tensor], pattern: str) -> int:
+    matches = [re.match(pattern, name) for name in weights]
+    return len({match[1] for match in matches if match})
+
+
+def _official_names(tokenizer: CosmosVideoTokenizer) -> dict[str, str]:
+    last_level = len(tokenizer.decoder.up_blocks) - 1
+    names = {}
+    for name in tokenizer.state_dict():
+        official = re.sub(r"(?<=\.up_blocks\.)\d+", lambda level: str(last_level - int(level[0])), name)
+        for pattern, replacement in _OFFICIAL_NAMES:
+            official = re.sub(pattern, replacement, official)
+        names[name] = official
+    return names
+
+
+def _check_weights(
+    tokenizer: CosmosVideoTokenizer, official_names: dict[str, str], weights: dict[str, torch.Tensor], source_dir: Path
+) -> None:
+    expected = {official_names[name]: tuple(tensor.shape) for name, tensor in tokenizer.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    problems = {
+        "unexpected": [name for name in found if name not in expected and not _IGNORED.fullmatch(name)],
+        "missing": [name for name in expected if name not in found],
+        "of the wrong shape": [
+            f"{name} {found[name]} instead of {shape}"
+            for name, shape in expected.items()
+            if found.get(name, shape) != shape
+        ],
+    }
+    messages = [f"{kind}: {', '.join(sorted(names))}" for kind, names in problems.items() if names]
+    if messages:
+        raise ValueError(f"The weights in '{source_dir}' do not fit their config. " + "; ".join(messages) + ".")
