@@ -105,8 +105,10 @@ def convert_cosmos_tokenizer(
 
     official_names = _official_names(tokenizer)
     _check_weights(tokenizer, official_names, weights, source_dir)
-    tokenizer.load_state_dict({name: weights[official] for name, official in official_names.items()})
-    return tokenizer.to(dtype or weights["quant_conv.conv3d.weight"].dtype).eval()
+    dtype = dtype or weights["quant_conv.conv3d.weight"].dtype
+    state_dict = {name: weights[official].to(dtype) for name, official in official_names.items()}
+    tokenizer.load_state_dict(state_dict, assign=True)
+    return tokenizer.eval()
 
 
 def _check_overrides(overrides: dict[str, Any]) -> None:
