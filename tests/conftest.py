@@ -58,5 +58,7 @@ def golden() -> Path:
     """The directory of the reference data, described in golden/README.md."""
     directory = golden_directory()
     if not (directory / "model").is_dir():
-        pytest.fail(f"There is no golden data in {directory}. Unset LUMOS_GOLDEN, or set it to a directory that has it.")
+        pytest.fail(
+            f"There is no golden data in {directory}. Unset LUMOS_GOLDEN, or set it to a directory that has it."
+        )
     return directory

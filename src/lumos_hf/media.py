@@ -1,0 +1,134 @@
+# Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
+"""Images and videos as files: mp4, gif and png, each written whole or not at all."""
+
+import math
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import av
+from PIL import Image
+
+
+SHEET_MARGIN = 4
+SHEET_COLOR = "white"
+
+# Hardly visible loss. The encoder's own default smears the flat colours and sharp edges of small clips.
+_MP4_OPTIONS = {"crf": "16", "preset": "slow"}
+
+
+def write_media(path: str | os.PathLike, frames: list[Image.Image], fps: int = 12) -> None:
+    """
+    Writes a video as mp4 or gif, or as a png: of one frame the picture itself, of several a grid of them.
+
+    Directories are created. The file appears under its name when it is complete; if writing fails, a file that was there
+    before is left as it was.
+
+    Args:
+        path: file to write; its ending says how.
+        frames: the video, at least one frame, all of one size. For mp4, width and height must be even.
+        fps: frames per second of mp4 and gif. The delays of a gif are rounded to hundredths of a second.
+
+    Raises:
+        ValueError: if the ending is unknown or the frames do not fit the format.
+    """
+    path = Path(path)
+    check_media_path(path)
+    if not frames:
+        raise ValueError("`frames` must hold at least one image, got none.")
+    sizes = {frame.size for frame in frames}
+    if len(sizes) > 1:
+        raise ValueError(f"`frames` must all have the same size, got the sizes (width, height) {sorted(sizes)}.")
+    with _written_whole(path) as temporary:
+        _WRITERS[path.suffix.lower()](temporary, [frame.convert("RGB") for frame in frames], fps)
+
+
+def check_media_path(path: str | os.PathLike) -> None:
+    """
+    Raises:
+        ValueError: if [`write_media`] knows no format of this ending.
+    """
+    if Path(path).suffix.lower() not in _WRITERS:
+        raise ValueError(f"The name of an output file must end in one of {', '.join(_WRITERS)}, got '{path}'.")
+
+
+def frame_grid(frames: list[Image.Image], columns: int | None = None) -> Image.Image:
+    """
+    Frames in reading order, in one picture.
+
+    Args:
+        frames: at least one image, all of one size.
+        columns: frames per row; by default about as many as there are rows.
+    """
+    columns = columns or math.isqrt(len(frames) - 1) + 1
+    return contact_sheet([frames[start : start + columns] for start in range(0, len(frames), columns)], columns)
+
+
+def contact_sheet(clips: list[list[Image.Image]], columns: int | None = None) -> Image.Image:
+    """
+    Clips below each other in one picture, a row of frames for each.
+
+    Args:
+        clips: at least one clip of at least one frame, all frames of one size.
+        columns: at most this many frames of a clip are shown, spread evenly from its first to its last; by default all.
+    """
+    rows = [_spread_evenly(clip, columns or len(clip)) for clip in clips]
+    width, height = rows[0][0].size
+    step_x, step_y = width + SHEET_MARGIN, height + SHEET_MARGIN
+    size = (max(map(len, rows)) * step_x + SHEET_MARGIN, len(rows) * step_y + SHEET_MARGIN)
+    sheet = Image.new("RGB", size, SHEET_COLOR)
+    for y, row in enumerate(rows):
+        for x, frame in enumerate(row):
+            sheet.paste(frame, (SHEET_MARGIN + x * step_x, SHEET_MARGIN + y * step_y))
+    return sheet
+
+
+def _spread_evenly(clip: list[Image.Image], count: int) -> list[Image.Image]:
+    if len(clip) <= count:
+        return clip
+    return [clip[round(index * (len(clip) - 1) / max(count - 1, 1))] for index in range(count)]
+
+
+def _write_mp4(path: Path, frames: list[Image.Image], fps: int) -> None:
+    width, height = frames[0].size
+    if width % 2 or height % 2:
+        raise ValueError(f"An mp4 file needs `frames` of even width and height, got {width}x{height} pixels.")
+    with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream("libx264", rate=fps, options=_MP4_OPTIONS)
+        stream.width, stream.height = width, height
+        # Many players show nothing else.
+        stream.pix_fmt = "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_image(frame)))
+        container.mux(stream.encode())
+
+
+def _write_gif(path: Path, frames: list[Image.Image], fps: int) -> None:
+    delay_in_ms = 10 * round(100 / fps)
+    frames[0].save(path, format="GIF", save_all=True, append_images=frames[1:], duration=delay_in_ms, loop=0)
+
+
+def _write_png(path: Path, frames: list[Image.Image], fps: int) -> None:
+    picture = frames[0] if len(frames) == 1 else frame_grid(frames)
+    picture.save(path, format="PNG")
+
+
+_WRITERS: dict[str, Callable[[Path, list[Image.Image], int], None]] = {
+    ".mp4": _write_mp4,
+    ".gif": _write_gif,
+    ".png": _write_png,
+}
+
+
+@contextmanager
+def _written_whole(path: Path) -> Iterator[Path]:
+    """Gives a temporary path beside `path`, which takes its place if no error comes up."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
