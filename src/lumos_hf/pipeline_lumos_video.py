@@ -11,6 +11,7 @@ Shape suffixes: B videos, t latent frames, h and w rows and columns of codes, n 
 
 import json
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from .cosmos_video_tokenizer import CosmosVideoTokenizer
 from .modeling_lumos import LumosForCausalLM
 from .scheduling_mask_decoding import MaskDecodingScheduler
 from .token_layout import (
+    PIXELS_PER_SIZE_UNIT,
     UNKNOWN_CODE,
     content_positions,
     derive_layout,
@@ -42,7 +44,7 @@ from .token_layout import (
     video_header_ids,
     visual_positions,
 )
-from .video_processor_lumos import LumosVideoProcessor, crop_budget
+from .video_processor_lumos import ImageInput, LumosVideoProcessor, VideoInput, crop_budget
 
 
 logger = logging.get_logger(__name__)
@@ -65,6 +67,7 @@ _CONFIG_FILES = {
     "vqvae": "config.json",
     "scheduler": "scheduler_config.json",
 }
+# Without suffix: weights may be stored as a variant, in shards, or pickled.
 _WEIGHT_FILES = {"transformer": "model", "vqvae": "diffusion_pytorch_model"}
 
 EXAMPLE_DOC_STRING = """
@@ -134,7 +137,7 @@ class LumosVideoPipeline(DiffusionPipeline):
             672, 25, 12, 50, 15.0 and 0.7.
 
     Raises:
-        ValueError: if the scheduler marks undecided codes with anything but -1.
+        ValueError: if the components do not fit together.
     """
 
     model_cpu_offload_seq = "transformer->vqvae"
@@ -156,11 +159,7 @@ class LumosVideoPipeline(DiffusionPipeline):
         default_history_mask_ratio: float | None = None,
     ):
         super().__init__()
-        if scheduler.config.mask_value != UNKNOWN_CODE:
-            raise ValueError(
-                f"`scheduler` must have `mask_value` {UNKNOWN_CODE}, which stands for an unknown code in this package, got "
-                f"{scheduler.config.mask_value}."
-            )
+        _check_components(transformer, vqvae, scheduler)
         self.register_modules(tokenizer=tokenizer, transformer=transformer, vqvae=vqvae, scheduler=scheduler)
         self.register_to_config(
             default_height=default_height,
@@ -172,6 +171,158 @@ class LumosVideoPipeline(DiffusionPipeline):
             default_history_mask_ratio=default_history_mask_ratio,
         )
         self.video_processor = LumosVideoProcessor()
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> "LumosVideoPipeline":
+        """
+        As [`DiffusionPipeline.from_pretrained`], from a directory or a repository on the Hub.
+
+        Raises:
+            ValueError: if files are missing from the directory; they are listed.
+        """
+        if os.path.isdir(pretrained_model_name_or_path):
+            missing = _missing_files(Path(pretrained_model_name_or_path), passed_components=set(kwargs))
+            if missing:
+                raise ValueError(
+                    "`pretrained_model_name_or_path` must be a directory written by `save_pretrained`, but "
+                    f"'{pretrained_model_name_or_path}' has no {', '.join(missing)}."
+                )
+        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+
+    @classmethod
+    def download(cls, pretrained_model_name: str | os.PathLike, **kwargs: Any) -> str:
+        """
+        Downloads the components' folders from the Hub into the cache and returns the local directory.
+
+        The superclass looks for the code of components outside of diffusers in the repository; here it is in this
+        package.
+        """
+        options = ("cache_dir", "force_download", "local_files_only", "token", "revision")
+        return snapshot_download(
+            pretrained_model_name,
+            allow_patterns=[cls.config_name, *(f"{component}/*" for component in _CONFIG_FILES)],
+            **{name: kwargs[name] for name in options if kwargs.get(name) is not None},
+        )
+
+    def check_inputs(
+        self,
+        prompt: str | list[str] | None,
+        negative_prompt: str | list[str] | None,
+        image: ImageInput | None,
+        video: VideoInput | None,
+        height: int | None,
+        width: int | None,
+        num_frames: int,
+        fps: int,
+        num_inference_steps: int,
+        guidance_scale: float,
+        history_mask_ratio: float,
+        num_videos_per_prompt: int,
+        input_ids: torch.LongTensor | list[int] | list[list[int]] | None,
+        attention_mask: torch.Tensor | list[int] | list[list[int]] | None,
+        latents: torch.Tensor | None,
+        output_type: str,
+        callback_on_step_end_tensor_inputs: list[str],
+    ) -> None:
+        """Checks what can be told from the arguments of a call alone; raises `ValueError`."""
+        for name, value in (("height", height), ("width", width)):
+            if value is not None:
+                _check_integer(name, value, multiple_of=PIXELS_PER_SIZE_UNIT)
+        _check_integer("num_frames", num_frames)
+        _check_integer("fps", fps)
+        _check_integer("num_inference_steps", num_inference_steps)
+        _check_integer("num_videos_per_prompt", num_videos_per_prompt)
+        _check_number("guidance_scale", guidance_scale, maximum=math.inf)
+        _check_number("history_mask_ratio", history_mask_ratio, maximum=1)
+
+        if output_type not in OUTPUT_TYPES:
+            raise ValueError(f"`output_type` must be one of {list(OUTPUT_TYPES)}, got {output_type!r}.")
+        if output_type != "latent" and self.vqvae is None:
+            raise ValueError(f"`output_type` must be 'latent' in a pipeline without `vqvae`, got {output_type!r}.")
+        unknown = [name for name in callback_on_step_end_tensor_inputs if name not in self._callback_tensor_inputs]
+        if unknown:
+            raise ValueError(
+                f"`callback_on_step_end_tensor_inputs` must be among {self._callback_tensor_inputs}, got {unknown}."
+            )
+        self._check_prompts(prompt, negative_prompt, input_ids, attention_mask)
+        self._check_given(image, video, latents, height, width)
+        if latents is not None:
+            self._check_latents(latents, height, width, num_frames)
+
+    def _check_prompts(
+        self,
+        prompt: str | list[str] | None,
+        negative_prompt: str | list[str] | None,
+        input_ids: torch.LongTensor | list[int] | list[list[int]] | None,
+        attention_mask: torch.Tensor | list[int] | list[list[int]] | None,
+    ) -> None:
+        if (prompt is None) == (input_ids is None):
+            received = "neither" if prompt is None else "both"
+            raise ValueError(f"Exactly one of `prompt` and `input_ids` must be given, got {received}.")
+        if attention_mask is not None and input_ids is None:
+            raise ValueError("`attention_mask` must be given with `input_ids` only, got it with `prompt`.")
+        for name, value in (("prompt", prompt), ("negative_prompt", negative_prompt)):
+            if value is None:
+                continue
+            if self.tokenizer is None:
+                raise ValueError(
+                    f"`{name}` must be None in a pipeline without `tokenizer`, got {value!r}; `input_ids` replace a prompt."
+                )
+            if not isinstance(value, str) and not (
+                isinstance(value, list) and value and all(isinstance(item, str) for item in value)
+            ):
+                raise ValueError(f"`{name}` must be a string or a non-empty list of strings, got {value!r}.")
+        if prompt is not None and not all(caption.strip() for caption in _as_list(prompt)):
+            raise ValueError(f"`prompt` must not be empty, got {prompt!r}.")
+
+    def _check_given(
+        self,
+        image: ImageInput | None,
+        video: VideoInput | None,
+        latents: torch.Tensor | None,
+        height: int | None,
+        width: int | None,
+    ) -> None:
+        given = [
+            name for name, value in (("image", image), ("video", video), ("latents", latents)) if value is not None
+        ]
+        if len(given) > 1:
+            raise ValueError(f"At most one of `image`, `video` and `latents` must be given, got {given}.")
+        if image is None and video is None:
+            return
+        if self.vqvae is None:
+            raise ValueError(f"`{given[0]}` must be None in a pipeline without `vqvae`; `latents` replace it.")
+        if (height is None) != (width is None):
+            raise ValueError(
+                f"`height` and `width` must be given together or not at all with `{given[0]}`, got {height} and {width}."
+            )
+
+    def _check_latents(self, latents: torch.Tensor, height: int | None, width: int | None, num_frames: int) -> None:
+        config = self.transformer.config
+        if not isinstance(latents, torch.Tensor) or latents.ndim != 4 or latents.numel() == 0:
+            shape = tuple(latents.shape) if isinstance(latents, torch.Tensor) else type(latents)
+            raise ValueError(f"`latents` must be a tensor (batch, frames, height / 8, width / 8), got {shape}.")
+        if latents.is_floating_point() or latents.is_complex() or latents.dtype == torch.bool:
+            raise ValueError(f"`latents` must have an integer dtype, since they are codes, got {latents.dtype}.")
+        low, high = (int(bound) for bound in latents.aminmax())
+        if low < 0 or high >= config.visual_vocab_size:
+            raise ValueError(
+                f"`latents` must be codes from 0 to {config.visual_vocab_size - 1}, got values from {low} to {high}."
+            )
+        max_frames = math.ceil((num_frames - 1) / config.temporal_compression) + 1
+        if latents.shape[1] > max_frames:
+            raise ValueError(
+                f"`latents` must have at most {max_frames} frames for `num_frames={num_frames}`, got {latents.shape[1]}."
+            )
+        for name, value, side in (("height", height, latents.shape[2]), ("width", width, latents.shape[3])):
+            pixels = side * config.spatial_compression
+            if pixels % PIXELS_PER_SIZE_UNIT != 0:
+                raise ValueError(
+                    f"`latents` must have a {name} of a multiple of {PIXELS_PER_SIZE_UNIT} pixels, got {side} codes, "
+                    f"{pixels} pixels."
+                )
+            if value not in (None, pixels):
+                raise ValueError(f"`{name}` must be that of `latents`, {pixels}, or None, got {value}.")
 
     @property
     def guidance_scale(self) -> float:
@@ -199,8 +350,8 @@ class LumosVideoPipeline(DiffusionPipeline):
         self,
         prompt: str | list[str] | None = None,
         negative_prompt: str | list[str] | None = None,
-        image: Any | None = None,
-        video: Any | None = None,
+        image: ImageInput | None = None,
+        video: VideoInput | None = None,
         height: int | None = None,
         width: int | None = None,
         num_frames: int | None = None,
@@ -222,174 +373,287 @@ class LumosVideoPipeline(DiffusionPipeline):
         callback_on_step_end_tensor_inputs: list[str] = ["latents"],
     ) -> LumosPipelineOutput | tuple:
         r"""
-        Generates one image or video per prompt.
+        Makes videos, or images as videos of one frame.
+
+        Whatever is None of `height`, `width`, `num_frames`, `fps`, `num_inference_steps`, `guidance_scale` and
+        `history_mask_ratio` comes from the checkpoint, or else from the official values.
+
+        Args:
+            prompt (`str` or `list[str]`, *optional*):
+                What is to be seen; a list makes a batch, whose rows equal single calls.
+            negative_prompt (`str` or `list[str]`, *optional*):
+                Guidance leads away from it, instead of away from no prompt at all, which is what None and an empty
+                string stand for. Of no effect with `guidance_scale=1`.
+            image (PIL image, `np.ndarray`, `torch.Tensor` or a list of them, *optional*):
+                The first frame, one per prompt or one for all, see [`LumosVideoProcessor`].
+            video (list of PIL images, `np.ndarray`, `torch.Tensor` or a list of them, *optional*):
+                The first frames, one video per prompt or one for all, see [`LumosVideoProcessor`]. The first
+                `1 + 4k` frames are used, with k as large as possible.
+            height (`int`, *optional*), width (`int`, *optional*):
+                In pixels, multiples of 32. A given image or video is resized and cropped to them; without them its shape
+                chooses among the sizes of about the checkpoint's area, see [`crop_budget`].
+            num_frames (`int`, *optional*):
+                Pixel frames of the whole result, given ones included: `1 + 4k`, or rounded up to that. 1 makes an image.
+            fps (`int`, *optional*):
+                Frames per second, which the model is told; for an image 1 by default, as in the official code.
+            num_inference_steps (`int`, *optional*):
+                Decoding steps per latent frame.
+            guidance_scale (`float`, *optional*):
+                Weight of the prompt: `unconditional + guidance_scale * (conditional - unconditional)` logits. 1 skips
+                the unconditional branch.
+            history_mask_ratio (`float`, *optional*):
+                Share of a finished frame's tokens that is masked again before later frames see it, in [0, 1]; at least
+                one token is. Given frames are never masked.
+            num_videos_per_prompt (`int`, defaults to 1):
+                Repeats each prompt; the videos of one prompt are neighbours in the result.
+            generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
+                One for all random numbers, or a list with one per video.
+            input_ids (`torch.LongTensor` of shape `(B, L)` or `(L,)`, or lists of ids, *optional*):
+                Instead of `prompt`: everything before `video_start`, the beginning-of-sequence token included.
+            attention_mask (`torch.Tensor` of the shape of `input_ids`, *optional*):
+                0 where `input_ids` are padding, on either side.
+            latents (`torch.LongTensor` of shape `(B, t, h, w)`, *optional*):
+                Codes of the first latent frames, one row per prompt or one for all, instead of `image` or `video`.
+            output_type (`str`, defaults to `"pil"`):
+                `"pil"`, `"np"`, `"pt"` or `"latent"`, see [`LumosPipelineOutput`].
+            return_dict (`bool`, defaults to `True`):
+                Whether to return a [`LumosPipelineOutput`] instead of a tuple.
+            callback_on_step_end (`Callable`, `PipelineCallback`, `MultiPipelineCallbacks`, *optional*):
+                Called after every step as `callback_on_step_end(pipe, step, timestep, callback_kwargs)`, with `step`
+                counted over all frames and `timestep` within the frame. It returns a dict, whose `"latents"` replace the
+                current ones. If it sets `pipe._interrupt = True`, the result ends with the current frame, completed by
+                the prediction of that step.
+            callback_on_step_end_tensor_inputs (`list[str]`, defaults to `["latents"]`):
+                What `callback_kwargs` hold: `"latents"`, the codes of the current frame `(B, h, w)`, -1 where undecided.
 
         Examples:
 
+        Returns:
+            [`LumosPipelineOutput`] or `tuple`: the frames, given ones included.
+
+        Raises:
+            ValueError: for arguments that are missing, contradict each other or are out of range, and for sequences
+                longer than the context of the transformer.
         """
         if isinstance(callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
 
         # 1. Fill in defaults and check the inputs
-        num_frames = self._default("num_frames", num_frames)
-        fps = self._default("fps", fps)
-        num_inference_steps = self._default("num_inference_steps", num_inference_steps)
-        guidance_scale = self._default("guidance_scale", guidance_scale)
-        history_mask_ratio = self._default("history_mask_ratio", history_mask_ratio)
-        config = self.transformer.config
-        device = self._execution_device
+        num_frames = self._or_default("num_frames", num_frames)
+        fps = 1 if fps is None and num_frames == 1 else self._or_default("fps", fps)
+        num_inference_steps = self._or_default("num_inference_steps", num_inference_steps)
+        guidance_scale = self._or_default("guidance_scale", guidance_scale)
+        history_mask_ratio = self._or_default("history_mask_ratio", history_mask_ratio)
+        self.check_inputs(
+            prompt,
+            negative_prompt,
+            image,
+            video,
+            height,
+            width,
+            num_frames,
+            fps,
+            num_inference_steps,
+            guidance_scale,
+            history_mask_ratio,
+            num_videos_per_prompt,
+            input_ids,
+            attention_mask,
+            latents,
+            output_type,
+            callback_on_step_end_tensor_inputs,
+        )
+        num_frames = self._round_up_num_frames(num_frames)
         self._guidance_scale = guidance_scale
         self._current_timestep = None
         self._interrupt = False
+        config = self.transformer.config
+        device = self._execution_device
 
-        # 2. Read given images and videos; they decide on the size
-        pixels = self._preprocess_pixels(image, video, height, width)
-        height, width = self._size(height, width, pixels, latents)
+        # 2. Read given frames, which may decide on the size
+        pixels = self._read_pixels(image, video, height, width, num_frames)
+        height, width = self._resolve_size(height, width, pixels, latents)
         h, w = grid_size(height, width, config)
         t = num_latent_frames(num_frames, config)
 
         # 3. Write the prompts as token ids
         duration = video_duration(num_frames, fps)
-        header = video_header_ids(duration, fps, config)
-        rows = self._prompt_rows(prompt, input_ids, attention_mask, height=height, width=width, duration=duration, fps=fps)
-        negative_rows = self._negative_rows(
-            negative_prompt, len(rows), height=height, width=width, duration=duration, fps=fps
-        )
-        rows = [row for row in rows for _ in range(num_videos_per_prompt)]
-        negative_rows = [row for row in negative_rows for _ in range(num_videos_per_prompt)]
+        header_ids = video_header_ids(duration, fps, config)
+        text_arguments = {"height": height, "width": width, "duration": duration, "fps": fps}
+        if input_ids is None:
+            prefixes = self._tokenize(_as_list(prompt), **text_arguments)
+        else:
+            prefixes = _rows_without_padding(input_ids, attention_mask, config.vocab_size)
+        batch_size = len(prefixes)
+        negative_prompts = _as_list(negative_prompt or "", batch_size)
+        _check_batch(batch_size, num_videos_per_prompt, negative_prompts, image, video, pixels, latents, generator)
+        negative_prefixes = self._tokenize(negative_prompts, **text_arguments)
+        self._check_context(prefixes + negative_prefixes, len(header_ids) + t * frame_length(h, w))
 
         # 4. Prepare the codes: given frames first, then unknown ones
-        given = self._given_codes(pixels, latents, device)
-        num_given = 0 if given is None else given.shape[1]
-        codes = torch.full((len(rows), t, h, w), UNKNOWN_CODE, device=device)
-        if given is not None:
-            codes[:, :num_given] = given.repeat_interleave(len(rows) // len(given), dim=0)
+        num_videos = batch_size * num_videos_per_prompt
+        codes = torch.full((num_videos, t, h, w), UNKNOWN_CODE, device=device)
+        given_codes = self._encode_given(pixels, latents, device)
+        num_given = 0 if given_codes is None else given_codes.shape[1]
+        if given_codes is not None:
+            codes[:, :num_given] = given_codes.repeat_interleave(num_videos // len(given_codes), dim=0)
 
-        # 5. Cache everything before the first frame to be made, with and without the prompt
-        frames = frame_ids_from_codes(codes, config).flatten(1)
-        visual_ids = torch.cat([frames.new_tensor(header).expand(len(rows), -1), frames], dim=1)
-        num_cached = len(header) + num_given * frame_length(h, w)
-        branches = [self._prefill(rows, visual_ids, num_cached)]
+        # 5. Cache everything before the first frame to be made, with the prompt and without it
+        visual_ids = self._visual_ids(header_ids, codes)
+        num_cached = len(header_ids) + num_given * frame_length(h, w)
+        branches = [self._prefill(_repeat(prefixes, num_videos_per_prompt), visual_ids, num_cached)]
         if self.do_classifier_free_guidance:
-            branches.append(self._prefill(negative_rows, visual_ids, num_cached))
+            branches.append(self._prefill(_repeat(negative_prefixes, num_videos_per_prompt), visual_ids, num_cached))
 
-        # 6. Make the frames
+        # 6. Make one frame after another
         self.scheduler.set_timesteps(num_inference_steps, device=device)
         self._num_timesteps = (t - num_given) * num_inference_steps
-        history_positions = content_positions(h, w)[
-            self.scheduler.history_mask_indices(h * (w + 1), history_mask_ratio)
-        ].to(device)
+        history_mask_positions = self._history_mask_positions(h, w, history_mask_ratio, device)
+        step = 0
         with self.progress_bar(total=self._num_timesteps) as progress_bar:
             for frame in range(num_given, t):
                 latents = codes[:, frame]
                 for timestep in self.scheduler.timesteps:
                     self._current_timestep = timestep
                     logits = self._guided_logits(branches, latents, guidance_scale)
-                    prev_sample, predicted = self.scheduler.step(
-                        logits, timestep, latents.flatten(1), generator=generator, return_dict=False
-                    )
-                    latents = prev_sample.view_as(latents)
+                    samples = self.scheduler.step(logits, timestep, latents.flatten(1), generator, return_dict=False)
+                    latents, predicted = (sample.view_as(latents) for sample in samples)
+
                     if callback_on_step_end is not None:
                         callback_kwargs = {}
                         for name in callback_on_step_end_tensor_inputs:
                             callback_kwargs[name] = locals()[name]
-                        callback_outputs = callback_on_step_end(self, progress_bar.n, timestep, callback_kwargs)
+                        callback_outputs = callback_on_step_end(self, step, timestep, callback_kwargs)
                         latents = callback_outputs.pop("latents", latents)
+
+                    step += 1
                     progress_bar.update()
                     if self.interrupt:
                         break
-                codes[:, frame] = torch.where(latents == UNKNOWN_CODE, predicted.view_as(latents), latents)
+
+                codes[:, frame] = torch.where(latents == UNKNOWN_CODE, predicted, latents)
                 if self.interrupt:
                     codes = codes[:, : frame + 1]
                     break
                 if frame < t - 1:
-                    self._write_history(branches, codes[:, frame], history_positions)
+                    self._cache_history(branches, codes[:, frame], history_mask_positions)
         self._current_timestep = None
 
-        # 7. Decode to pixels
-        frames = codes
-        if output_type != "latent":
+        # 7. Turn codes into frames
+        if output_type == "latent":
+            frames = codes
+        else:
             frames = self.video_processor.postprocess_video(self.vqvae.decode(codes).float(), output_type)
 
+        # Offload all models
         self.maybe_free_model_hooks()
 
         if not return_dict:
             return (frames,)
         return LumosPipelineOutput(frames=frames)
 
-    def _default(self, name: str, value: Any) -> Any:
+    def _or_default(self, name: str, value: Any | None) -> Any:
+        """The value if it is given, or else that of the checkpoint, or else the official one."""
         if value is not None:
             return value
         registered = self.config[f"default_{name}"]
         return OFFICIAL_DEFAULTS[name] if registered is None else registered
 
-    def _preprocess_pixels(self, image, video, height, width):
+    def _round_up_num_frames(self, num_frames: int) -> int:
+        step = self.transformer.config.temporal_compression
+        rounded = math.ceil((num_frames - 1) / step) * step + 1
+        if rounded != num_frames:
+            logger.warning(
+                f"`num_frames` must be 1 plus a multiple of {step}: {num_frames} is rounded up to {rounded}."
+            )
+        return rounded
+
+    def _read_pixels(
+        self,
+        image: ImageInput | None,
+        video: VideoInput | None,
+        height: int | None,
+        width: int | None,
+        num_frames: int,
+    ) -> torch.Tensor | None:
+        """Given frames `(batch, 3, frames, height, width)` in [-1, 1], as many as make whole latent frames."""
         if image is None and video is None:
             return None
         max_blocks = None
         if height is None:
-            max_blocks = crop_budget(self._default("height", None), self._default("width", None))
+            max_blocks = crop_budget(self._or_default("height", None), self._or_default("width", None))
         if image is not None:
             return self.video_processor.preprocess_image(image, height, width, max_blocks=max_blocks)
+
         pixels = self.video_processor.preprocess_video(video, height, width, max_blocks=max_blocks)
-        step = self.transformer.config.temporal_compression
-        return pixels[:, :, : (pixels.shape[2] - 1) // step * step + 1]
+        num_given = pixels.shape[2]
+        if num_given > num_frames:
+            raise ValueError(f"`video` must have at most `num_frames` ({num_frames}) frames, got {num_given}.")
+        return pixels[:, :, : num_given - (num_given - 1) % self.transformer.config.temporal_compression]
 
-    def _size(self, height, width, pixels, latents):
-        if latents is not None:
-            scale = self.transformer.config.spatial_compression
-            return latents.shape[-2] * scale, latents.shape[-1] * scale
+    def _resolve_size(
+        self, height: int | None, width: int | None, pixels: torch.Tensor | None, latents: torch.Tensor | None
+    ) -> tuple[int, int]:
         if pixels is not None:
-            return tuple(pixels.shape[-2:])
-        return self._default("height", height), self._default("width", width)
+            height, width = pixels.shape[-2:]
+        if latents is not None:
+            height, width = (side * self.transformer.config.spatial_compression for side in latents.shape[-2:])
+        return self._or_default("height", height), self._or_default("width", width)
 
-    def _prompt_rows(self, prompt, input_ids, attention_mask, **text_arguments) -> list[list[int]]:
-        if input_ids is not None:
-            return torch.as_tensor(input_ids).view(-1, torch.as_tensor(input_ids).shape[-1]).tolist()
-        prompts = [prompt] if isinstance(prompt, str) else prompt
-        return [self._tokenize(caption, **text_arguments) for caption in prompts]
+    def _tokenize(self, captions: list[str], *, height: int, width: int, duration: int, fps: int) -> list[list[int]]:
+        """Token ids of everything before `video_start`; none at all for an empty caption."""
 
-    def _negative_rows(self, negative_prompt, batch_size, **text_arguments) -> list[list[int]]:
-        if negative_prompt is None:
-            return [[]] * batch_size
-        prompts = [negative_prompt] * batch_size if isinstance(negative_prompt, str) else negative_prompt
-        return [self._tokenize(caption, **text_arguments) for caption in prompts]
+        def tokenize(caption: str) -> list[int]:
+            text = prompt_text(caption, height=height, width=width, duration=duration, fps=fps)
+            text_ids = self.tokenizer(text, add_special_tokens=False).input_ids
+            return prompt_ids(text_ids, self.transformer.config)
 
-    def _tokenize(self, caption: str, **text_arguments) -> list[int]:
-        text_ids = self.tokenizer(prompt_text(caption, **text_arguments), add_special_tokens=False).input_ids
-        return prompt_ids(text_ids, self.transformer.config)
+        return [tokenize(caption) if caption else [] for caption in captions]
 
-    def _given_codes(self, pixels, latents, device) -> torch.LongTensor | None:
+    def _check_context(self, prefixes: list[list[int]], num_visual_ids: int) -> None:
+        limit = self.transformer.config.max_position_embeddings
+        length = max(len(prefix) for prefix in prefixes) + num_visual_ids
+        if length > limit:
+            raise ValueError(
+                f"The sequence must not be longer than the context of the transformer (`max_position_embeddings`), {limit} "
+                f"tokens, got {length}, of which {num_visual_ids} are visual: use fewer frames or a smaller size."
+            )
+
+    def _encode_given(
+        self, pixels: torch.Tensor | None, latents: torch.Tensor | None, device: torch.device
+    ) -> torch.LongTensor | None:
+        """Codes `(batch, frames, h, w)` of the given frames."""
         if latents is not None:
             return latents.to(device=device, dtype=torch.long)
-        if pixels is None:
-            return None
-        return self.vqvae.encode(pixels.to(device=device, dtype=self.vqvae.dtype)).long()
+        if pixels is not None:
+            return self.vqvae.encode(pixels.to(device)).long()
+        return None
 
-    def _prefill(
-        self, prefix_rows: list[list[int]], visual_ids: torch.LongTensor, num_visual_ids_cached: int
-    ) -> _Branch:
+    def _visual_ids(self, header_ids: list[int], codes: torch.LongTensor) -> torch.LongTensor:
+        """Token ids `(B, L)` from `video_start` on; frames still to be made are masked."""
+        frames = frame_ids_from_codes(codes, self.transformer.config).flatten(1)
+        header = frames.new_tensor(header_ids).expand(len(frames), -1)
+        return torch.cat([header, frames], dim=1)
+
+    def _history_mask_positions(self, h: int, w: int, ratio: float, device: torch.device) -> torch.LongTensor:
+        """Where tokens of a frame are masked before it becomes history."""
+        content = content_positions(h, w)
+        return content[self.scheduler.history_mask_indices(len(content), ratio)].to(device)
+
+    def _prefill(self, prefixes: list[list[int]], visual_ids: torch.LongTensor, num_cached: int) -> _Branch:
         """
-        Caches every row's prefix (left-padded) and the first visual ids.
+        Caches prompts, padded on the left to one length, and the visual ids that are known.
 
         Args:
-            prefix_rows: B lists of token ids, everything before `video_start`.
-            visual_ids: `(B, length)`, everything from `video_start` on, with the frames still to be made.
-            num_visual_ids_cached: how many visual ids are known.
+            prefixes: B lists of token ids, everything before `video_start`.
+            visual_ids: `(B, L)` token ids from `video_start` on, with the frames still to be made.
+            num_cached: how many of `visual_ids` to cache.
         """
-        config = self.transformer.config
-        prefix_length = max(len(row) for row in prefix_rows)
-        num_pads = [prefix_length - len(row) for row in prefix_rows]
-        prefix_ids = visual_ids.new_tensor([[0] * pads + row for pads, row in zip(num_pads, prefix_rows, strict=True)])
-        ids = torch.cat([prefix_ids.view(len(prefix_rows), prefix_length), visual_ids], dim=1)
-        attention_mask = None
-        if any(num_pads):
-            index = torch.arange(ids.shape[1], device=ids.device)
-            attention_mask = (index >= ids.new_tensor(num_pads)[:, None]).long()
-
-        position_ids, frame_ids = derive_layout(ids, config, attention_mask)
-        branch = _Branch(position_ids, attention_mask, DynamicCache(config=config))
-        length = prefix_length + num_visual_ids_cached
+        ids, attention_mask = _join_left_padded(prefixes, visual_ids)
+        length = ids.shape[1] - visual_ids.shape[1] + num_cached
+        # Positions depend on the first frame, so they come from whole sequences.
+        position_ids, frame_ids = derive_layout(ids, self.transformer.config, attention_mask)
+        branch = _Branch(position_ids, attention_mask, DynamicCache(config=self.transformer.config))
         self.transformer(
             input_ids=ids[:, :length],
             attention_mask=None if attention_mask is None else attention_mask[:, :length],
@@ -405,32 +669,43 @@ class LumosVideoPipeline(DiffusionPipeline):
     def _guided_logits(
         self, branches: list[_Branch], latents: torch.LongTensor, guidance_scale: float
     ) -> torch.Tensor:
-        """Guided logits `(B, n, V)`, float32, of the frame after the cached ones, whose codes so far are `(B, h, w)`."""
-        h, w = latents.shape[-2:]
+        """
+        Logits of the visual codes of the frame that follows the cached ones, after classifier-free guidance.
+
+        Every branch sees the same codes: the unconditional one lacks the prompt only, as in the official code.
+
+        Args:
+            branches: conditional and unconditional, or the conditional one alone for no guidance.
+            latents: the frame's codes so far, `(B, h, w)`, -1 where undecided.
+            guidance_scale: 1 for the conditional logits.
+
+        Returns:
+            `(B, n, V)`, float32.
+        """
         frame = frame_ids_from_codes(latents, self.transformer.config)
-        positions = visual_positions(h, w, latents.device)
+        positions = visual_positions(*latents.shape[1:], device=latents.device)
         logits = []
         for branch in branches:
-            logits.append(self._forward_frame(branch, frame, positions).float())
+            logits.append(self._forward_frame(branch, frame, logits_to_keep=positions).float())
             branch.cache.crop(-frame.shape[1])
-        if len(branches) == 1:
+        if len(logits) == 1:
             return logits[0]
         conditional, unconditional = logits
         return unconditional + guidance_scale * (conditional - unconditional)
 
-    def _write_history(
-        self, branches: list[_Branch], latents: torch.LongTensor, masked_positions: torch.LongTensor
+    def _cache_history(
+        self, branches: list[_Branch], latents: torch.LongTensor, mask_positions: torch.LongTensor
     ) -> None:
-        """Caches a finished frame `(B, h, w)` with some positions masked, as the model saw history in training."""
+        """Caches a finished frame `(B, h, w)`, masked in part, as the model saw history in training."""
         frame = frame_ids_from_codes(latents, self.transformer.config)
-        frame[:, masked_positions] = self.transformer.config.mask_token_id
+        frame[:, mask_positions] = self.transformer.config.mask_token_id
         for branch in branches:
             self._forward_frame(branch, frame, logits_to_keep=1)
 
     def _forward_frame(
         self, branch: _Branch, frame: torch.LongTensor, logits_to_keep: int | torch.LongTensor
     ) -> torch.Tensor:
-        """Visual logits `(B, kept, V)` of one whole frame of token ids `(B, length)` after the cached ones."""
+        """Visual logits of one whole frame of token ids after the cached ones, which then holds this frame too."""
         start = branch.cache.get_seq_length()
         end = start + frame.shape[1]
         return self.transformer(
@@ -439,8 +714,166 @@ class LumosVideoPipeline(DiffusionPipeline):
             position_ids=branch.position_ids[:, :, start:end],
             past_key_values=branch.cache,
             use_cache=True,
-            # A frame sees its whole past and all of itself, so it needs no mask.
+            # A frame sees its past and all of itself, so without padding no mask is needed.
             is_causal=False,
             logits_to_keep=logits_to_keep,
             visual_logits_only=True,
         ).logits
+
+
+def _check_components(
+    transformer: LumosForCausalLM, vqvae: CosmosVideoTokenizer | None, scheduler: MaskDecodingScheduler
+) -> None:
+    if scheduler.config.mask_value != UNKNOWN_CODE:
+        raise ValueError(
+            f"`scheduler` must mark undecided codes with the `mask_value` {UNKNOWN_CODE}, got "
+            f"{scheduler.config.mask_value}."
+        )
+    if vqvae is None:
+        return
+    for field, value in (
+        ("visual_vocab_size", vqvae.codebook_size),
+        ("spatial_compression", vqvae.config.spatial_compression_ratio),
+        ("temporal_compression", vqvae.config.temporal_compression_ratio),
+    ):
+        expected = getattr(transformer.config, field)
+        if value != expected:
+            raise ValueError(f"`vqvae` must fit `transformer.config.{field}`, {expected}, got {value}.")
+
+
+def _as_list(value: str | list[str], length: int = 1) -> list[str]:
+    return [value] * length if isinstance(value, str) else value
+
+
+def _repeat(rows: list[list[int]], times: int) -> list[list[int]]:
+    return [row for row in rows for _ in range(times)]
+
+
+def _join_left_padded(
+    prefixes: list[list[int]], visual_ids: torch.LongTensor
+) -> tuple[torch.LongTensor, torch.LongTensor | None]:
+    """Rows of prefix and visual ids, padded on the left, and their attention mask, None if no row is padded."""
+    prefix_length = max(len(prefix) for prefix in prefixes)
+    num_pads = [prefix_length - len(prefix) for prefix in prefixes]
+    padded = [[0] * pads + prefix for pads, prefix in zip(num_pads, prefixes, strict=True)]
+    prefix_ids = visual_ids.new_tensor(padded).view(len(prefixes), prefix_length)
+    ids = torch.cat([prefix_ids, visual_ids], dim=1)
+    if not any(num_pads):
+        return ids, None
+    index = torch.arange(ids.shape[1], device=ids.device)
+    return ids, (index >= ids.new_tensor(num_pads)[:, None]).long()
+
+
+def _rows_without_padding(
+    input_ids: torch.LongTensor | list[int] | list[list[int]],
+    attention_mask: torch.Tensor | list[int] | list[list[int]] | None,
+    vocab_size: int,
+) -> list[list[int]]:
+    rows = _integer_rows("input_ids", input_ids)
+    if attention_mask is not None:
+        masks = _integer_rows("attention_mask", attention_mask)
+        lengths, mask_lengths = [len(row) for row in rows], [len(mask) for mask in masks]
+        if lengths != mask_lengths:
+            raise ValueError(
+                f"`attention_mask` must have the shape of `input_ids`, rows of lengths {lengths}, got {mask_lengths}."
+            )
+        rows = [
+            [token_id for token_id, is_real in zip(row, mask, strict=True) if is_real]
+            for row, mask in zip(rows, masks, strict=True)
+        ]
+    for row in rows:
+        if not row:
+            raise ValueError("`input_ids` must have at least one token in every row, got an empty row.")
+        if min(row) < 0 or max(row) >= vocab_size:
+            raise ValueError(
+                f"`input_ids` must lie in the vocabulary, 0 to {vocab_size - 1}, got ids from {min(row)} to {max(row)}."
+            )
+    return rows
+
+
+def _integer_rows(name: str, value: torch.Tensor | list[int] | list[list[int]]) -> list[list[int]]:
+    nested = value.tolist() if isinstance(value, (torch.Tensor, np.ndarray)) else value
+    if not isinstance(nested, list) or not nested:
+        raise ValueError(f"`{name}` must be a tensor or a non-empty list, got {value!r}.")
+    rows = nested if isinstance(nested[0], list) else [nested]
+    if not all(isinstance(row, list) and all(isinstance(item, int) for item in row) for row in rows):
+        raise ValueError(f"`{name}` must hold integers in one or two dimensions, got {value!r}.")
+    return rows
+
+
+def _check_batch(
+    batch_size: int,
+    num_videos_per_prompt: int,
+    negative_prompts: list[str],
+    image: ImageInput | None,
+    video: VideoInput | None,
+    pixels: torch.Tensor | None,
+    latents: torch.Tensor | None,
+    generator: torch.Generator | list[torch.Generator] | None,
+) -> None:
+    """Checks that what may come per prompt or per video does so."""
+    if len(negative_prompts) != batch_size:
+        raise ValueError(
+            f"`negative_prompt` must be a string or a list of {batch_size}, one per prompt, got {len(negative_prompts)}."
+        )
+    given_name = "latents" if latents is not None else "image" if image is not None else "video"
+    given = pixels if latents is None else latents
+    if given is not None and len(given) not in (1, batch_size):
+        raise ValueError(
+            f"`{given_name}` must be one for all prompts or {batch_size}, one per prompt, got {len(given)}."
+        )
+    num_videos = batch_size * num_videos_per_prompt
+    if isinstance(generator, list) and len(generator) != num_videos:
+        raise ValueError(
+            f"`generator` must be one generator or a list of {num_videos}, one per video, got a list of {len(generator)}."
+        )
+
+
+def _check_integer(name: str, value: int, multiple_of: int = 1) -> None:
+    if not isinstance(value, int) or value < 1 or value % multiple_of != 0:
+        multiple = "" if multiple_of == 1 else f" and a multiple of {multiple_of}"
+        raise ValueError(f"`{name}` must be a positive integer{multiple}, got {value!r}.")
+
+
+def _check_number(name: str, value: float, maximum: float) -> None:
+    is_number = isinstance(value, (int, float)) and math.isfinite(value)
+    if not is_number or not 0 <= value <= maximum:
+        bounds = "a finite number of at least 0" if maximum == math.inf else f"a number in [0, {maximum}]"
+        raise ValueError(f"`{name}` must be {bounds}, got {value!r}.")
+
+
+def _missing_files(directory: Path, passed_components: set[str]) -> list[str]:
+    """The files that a checkpoint in `directory` lacks, apart from those of components that are passed ready-made."""
+    index_file = directory / DiffusionPipeline.config_name
+    if not index_file.is_file():
+        return [index_file.name]
+    index = json.loads(index_file.read_text(encoding="utf-8"))
+    stored = [
+        component
+        for component in _CONFIG_FILES
+        if component not in passed_components and index.get(component, [None])[0] is not None
+    ]
+    missing = []
+    for component in stored:
+        config_file = f"{component}/{_CONFIG_FILES[component]}"
+        if not (directory / config_file).is_file():
+            missing.append(config_file)
+        if component in _WEIGHT_FILES:
+            missing.extend(_missing_weights(directory, f"{component}/{_WEIGHT_FILES[component]}"))
+    return missing
+
+
+def _missing_weights(directory: Path, stem: str) -> list[str]:
+    indices = list(directory.glob(f"{stem}*.index*.json"))
+    shards = {
+        f"{Path(stem).parent}/{shard}"
+        for index in indices
+        for shard in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+    }
+    if shards:
+        return sorted(shard for shard in shards if not (directory / shard).is_file())
+    has_weights = any(directory.glob(f"{stem}*.safetensors")) or any(directory.glob(f"{stem}*.bin"))
+    return [] if has_weights else [f"{stem}.safetensors"]
+
+
+__all__ = ["LumosPipelineOutput", "LumosVideoPipeline"]

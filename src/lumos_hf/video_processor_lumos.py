@@ -6,7 +6,7 @@ Sizes are `(height, width)` in pixels; "blocks" are squares of 32 by 32 pixels, 
 """
 
 import math
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import PIL.Image
@@ -15,6 +15,10 @@ from diffusers.video_processor import VideoProcessor
 
 from .token_layout import PIXELS_PER_SIZE_UNIT
 
+
+Image: TypeAlias = PIL.Image.Image | np.ndarray | torch.Tensor
+ImageInput: TypeAlias = Image | list[Image]
+VideoInput: TypeAlias = np.ndarray | torch.Tensor | list[Image] | list[list[Image]]
 
 # Crops of a more elongated shape are never chosen.
 _MAX_ASPECT_RATIO = 4
@@ -96,7 +100,7 @@ class LumosVideoProcessor(VideoProcessor):
 
     def preprocess_image(
         self,
-        image: Any,
+        image: ImageInput,
         height: int | None = None,
         width: int | None = None,
         *,
@@ -122,7 +126,7 @@ class LumosVideoProcessor(VideoProcessor):
 
     def preprocess_video(
         self,
-        video: Any,
+        video: VideoInput,
         height: int | None = None,
         width: int | None = None,
         *,
@@ -172,7 +176,7 @@ class LumosVideoProcessor(VideoProcessor):
         return self.normalize(torch.stack(pixels).transpose(1, 2))
 
 
-def read_image(name: str, image: Any) -> PIL.Image.Image:
+def read_image(name: str, image: Image) -> PIL.Image.Image:
     """
     One image as an RGB PIL image.
 
@@ -237,7 +241,7 @@ def _common_crop_size(name: str, clips: list[list[PIL.Image.Image]], max_blocks:
     return sizes.pop()
 
 
-def _split_images(image: Any) -> list[Any]:
+def _split_images(image: ImageInput) -> list[Image]:
     is_batch = isinstance(image, (list, tuple)) or (_is_array(image) and image.ndim == 4)
     images = list(image) if is_batch else [image]
     if len(images) == 0:
@@ -245,7 +249,7 @@ def _split_images(image: Any) -> list[Any]:
     return images
 
 
-def _split_videos(video: Any) -> list[list[Any]]:
+def _split_videos(video: VideoInput) -> list[list[Image]]:
     if not isinstance(video, (list, tuple)) and not (_is_array(video) and video.ndim in (4, 5)):
         shape = f" of shape {tuple(video.shape)}" if _is_array(video) else ""
         raise ValueError(
