@@ -3,6 +3,7 @@
 
 import argparse
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -65,22 +66,23 @@ def training_specs() -> tuple[list[ClipSpec], list[ClipSpec]]:
     return singles, random.Random(0).sample(pairs, NUM_PAIRS)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--vqvae", type=Path, default=Path("outputs/demo-training/vqvae"))
     parser.add_argument("--output", type=Path, default=Path("outputs/demo-training/transformer"))
     parser.add_argument("--steps", type=int, default=10000)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--max-clips", type=int, default=None, help="of one and of two characters each")
     parser.add_argument("--minimum-mask-ratio", type=float, default=0.4)
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     torch.manual_seed(0)
     vqvae = CosmosVideoTokenizer.from_pretrained(args.vqvae).to(torch.float32).eval()
     config = demo_config(vqvae.quantizer.codebook_size, vqvae.config.spatial_compression_ratio)
     model = LumosForCausalLM(config)
     print(f"{model.num_parameters():,} parameters")
 
-    singles, pairs = training_specs()
+    singles, pairs = (specs[: args.max_clips] for specs in training_specs())
     codes_file = args.output / "codes.npy"
     if not codes_file.exists():
         args.output.mkdir(parents=True, exist_ok=True)

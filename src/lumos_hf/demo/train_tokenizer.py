@@ -3,6 +3,8 @@
 
 import argparse
 import random
+from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,26 +20,30 @@ from .clips import ClipSpec, background_image, draw_clip, is_held_out, pair_spec
 
 
 PAIR_SHARE = 0.25
+CONSISTENCY_WEIGHT = 0.2
 
 
-class ClipDataset(Dataset):
-    """Clips drawn on demand; `size` of them, in an order that `seed` fixes."""
+class TwinClipDataset(Dataset):
+    """`size` draws of two training clips that share either the scene or the characters; the index fixes a draw."""
 
-    def __init__(self, size: int, seed: int = 0, held_out: bool = False) -> None:
-        self.size, self.seed = size, seed
-        self.singles = [spec for spec in single_specs() if is_held_out(spec) == held_out]
-        self.pairs = [spec for spec in pair_specs() if is_held_out(spec) == held_out]
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.singles = [spec for spec in single_specs() if not is_held_out(spec)]
+        self.pairs = [spec for spec in pair_specs() if not is_held_out(spec)]
 
     def __len__(self) -> int:
         return self.size
 
-    def __getitem__(self, index: int) -> ClipSpec:
-        rng = random.Random(f"{self.seed}/{index}")
-        return rng.choice(self.pairs if rng.random() < PAIR_SHARE else self.singles)
+    def __getitem__(self, index: int) -> tuple[ClipSpec, ClipSpec]:
+        rng = random.Random(index)
+        first, other = (rng.choice(self.pairs if rng.random() < PAIR_SHARE else self.singles) for _ in range(2))
+        shown, scene = (first, other) if rng.random() < 0.5 else (other, first)
+        return first, replace(shown, background=scene.background, mirrored=scene.mirrored)
 
 
-def collate_videos(specs: list[ClipSpec]) -> dict[str, torch.Tensor]:
+def collate_twins(twins: list[tuple[ClipSpec, ClipSpec]]) -> dict[str, torch.Tensor]:
     """Draws clips as `video` `(batch, 3, frames, height, width)` in [-1, 1], with a mask of what is not scenery."""
+    specs = [spec for twin in twins for spec in twin]
     clips = np.stack([draw_clip(spec) for spec in specs])
     scenes = np.stack([background_image(spec.background, spec.mirrored) for spec in specs])
     foreground = torch.from_numpy((clips != scenes[:, None]).any(-1))[:, None]
@@ -61,19 +67,19 @@ def demo_tokenizer() -> CosmosVideoTokenizer:
     )
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("outputs/demo-training/vqvae"))
     parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     torch.manual_seed(0)
-    objective = TokenizerObjective(demo_tokenizer())
+    objective = TokenizerObjective(demo_tokenizer(), consistency_weight=CONSISTENCY_WEIGHT)
     training = TrainingArguments(
         output_dir=str(args.output / "trainer"),
         max_steps=args.steps,
-        per_device_train_batch_size=args.batch_size,
+        per_device_train_batch_size=args.batch_size // 2,
         learning_rate=args.learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=100,
@@ -89,8 +95,8 @@ def main() -> None:
     trainer = Trainer(
         model=objective,
         args=training,
-        train_dataset=ClipDataset(args.steps * args.batch_size),
-        data_collator=collate_videos,
+        train_dataset=TwinClipDataset(args.steps * args.batch_size // 2),
+        data_collator=collate_twins,
         optimizers=(MuonWithAdamW(objective, lr=args.learning_rate), None),
     )
     trainer.train(resume_from_checkpoint=get_last_checkpoint(training.output_dir) if args.output.exists() else None)

@@ -1,0 +1,53 @@
+# Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
+"""Puts the trained parts of the demo together as one checkpoint: `python -m lumos_hf.demo.assemble`."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from ..cosmos_video_tokenizer import CosmosVideoTokenizer
+from ..modeling_lumos import LumosForCausalLM
+from ..pipeline_lumos_video import LumosVideoPipeline
+from ..scheduling_mask_decoding import MaskDecodingScheduler
+from .clips import FPS, NUM_FRAMES, SIZE
+from .vocabulary import demo_text_tokenizer
+
+
+# The best of the sweep in docs/demo.md.
+NUM_INFERENCE_STEPS = 12
+GUIDANCE_SCALE = 2.5
+HISTORY_MASK_RATIO = 0.7
+TOKEN_TEMPERATURE = 0.5
+
+
+def demo_pipeline(transformer: LumosForCausalLM, vqvae: CosmosVideoTokenizer) -> LumosVideoPipeline:
+    """The demo's pipeline, with the settings that suit it best as its defaults."""
+    return LumosVideoPipeline(
+        tokenizer=demo_text_tokenizer(),
+        transformer=transformer,
+        vqvae=vqvae,
+        scheduler=MaskDecodingScheduler(token_temperature=TOKEN_TEMPERATURE),
+        default_height=SIZE,
+        default_width=SIZE,
+        default_num_frames=NUM_FRAMES,
+        default_fps=FPS,
+        default_num_inference_steps=NUM_INFERENCE_STEPS,
+        default_guidance_scale=GUIDANCE_SCALE,
+        default_history_mask_ratio=HISTORY_MASK_RATIO,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--training", type=Path, default=Path("outputs/demo-training"))
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "checkpoint")
+    args = parser.parse_args(arguments)
+    transformer = LumosForCausalLM.from_pretrained(args.training / "transformer", dtype=torch.bfloat16)
+    vqvae = CosmosVideoTokenizer.from_pretrained(args.training / "vqvae", torch_dtype=torch.bfloat16)
+    demo_pipeline(transformer, vqvae).save_pretrained(args.output)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+# Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
+"""The two controls of the scorer, and what each measurement reacts to."""
+
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lumos_hf.demo.clips import COLOURS, MOTIONS, ClipSpec, background_image, draw_clip, pair_specs, single_specs
+from lumos_hf.demo.measure import judge, observe
+from lumos_hf.demo.score import summarise
+
+
+SPEC = ClipSpec((("star", "red"),), "snow", motion="right", start=(48, 64))
+
+
+@pytest.fixture(scope="module", params=[single_specs, pair_specs], ids=["singles", "pairs"])
+def observed(request):
+    specs = random.Random(1).sample(request.param(), 40)
+    return specs, [observe(draw_clip(spec)) for spec in specs]
+
+
+def test_true_clips_score_one(observed):
+    specs, observations = observed
+    scores = summarise(specs, observations)
+    assert {name: value for name, value in scores.items() if name not in ("jerk", "background_constancy")} == {
+        name: 1.0 for name in judge(specs[0], observations[0])
+    }
+    assert scores["background_constancy"] > 0.9999
+
+
+def test_wrong_prompts_score_chance(observed):
+    specs, observations = observed
+    scores = summarise(specs, observations[1:] + observations[:1])
+    assert scores["all"] <= 0.05
+    assert scores["background"] < 0.45
+    assert scores["shape"] < 0.45
+    assert scores["colour"] < 0.45
+
+
+@pytest.mark.parametrize("motion", [motion for motion in MOTIONS if motion != "right"])
+def test_another_motion_is_told_apart(motion):
+    other = next(spec for spec in single_specs() if spec.motion == motion)
+    assert not judge(SPEC, observe(draw_clip(other)))["motion"]
+
+
+@pytest.mark.parametrize("colour", [colour for colour in COLOURS if colour != "red"])
+def test_another_colour_is_told_apart(colour):
+    verdict = judge(SPEC, observe(draw_clip(replace(SPEC, characters=(("star", colour),)))))
+    assert verdict == {
+        "background": True, "count": True, "colour": False, "shape": True, "motion": True, "all": False
+    }  # fmt: skip
+
+
+def test_an_empty_scene_has_no_characters():
+    clip = np.repeat(background_image("sea", False)[None], 9, axis=0)
+    seen = observe(clip)
+    assert seen.characters == ()
+    assert seen.motion == "none"
+    assert not judge(SPEC, seen)["count"]
+
+
+def test_noise_does_not_count_as_a_constant_background():
+    clip = draw_clip(SPEC)
+    noise = np.random.default_rng(0).integers(-20, 20, clip.shape)
+    noisy = (clip + noise).clip(0, 255).astype(np.uint8)
+    assert observe(noisy).background_constancy < 0.97
+    assert observe(noisy).background == "snow"
+
+
+def test_a_jumpy_path_has_more_jerk():
+    clip = draw_clip(SPEC)
+    assert observe(clip[[0, 4, 1, 5, 2, 6, 3, 7, 8]]).jerk > 10 * observe(clip).jerk
