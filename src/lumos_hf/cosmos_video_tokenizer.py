@@ -286,6 +286,7 @@ class CosmosVideoTokenizer(ModelMixin, AutoencoderMixin, ConfigMixin):
     ) -> None:
         super().__init__()
         self._check_config()
+        self.quantizer = FiniteScalarQuantizer(levels)
         shared = (
             layers_per_block,
             attention_resolutions,
@@ -300,7 +301,6 @@ class CosmosVideoTokenizer(ModelMixin, AutoencoderMixin, ConfigMixin):
         self.decoder = CosmosDecoder3d(latent_channels, out_channels, decode_block_out_channels, *shared)
         self.quant_conv = CosmosCausalConv3d(latent_channels, len(levels), kernel_size=1, padding=0)
         self.post_quant_conv = CosmosCausalConv3d(len(levels), latent_channels, kernel_size=1, padding=0)
-        self.quantizer = FiniteScalarQuantizer(levels)
         self._check_compression()
         self._replace_formulations()
 
