@@ -169,11 +169,10 @@ class LumosVideoProcessor(VideoProcessor):
     ) -> torch.Tensor:
         if max_blocks is not None:
             height, width = _common_crop_size(name, clips, max_blocks)
-        pixels = [
-            self.numpy_to_pt(self.pil_to_numpy([resize_and_crop(frame, height, width) for frame in clip]))
-            for clip in clips
-        ]
-        return self.normalize(torch.stack(pixels).transpose(1, 2))
+        crops = [[np.asarray(resize_and_crop(frame, height, width)) for frame in clip] for clip in clips]
+        # In float64, as in the official code: float32 rounds some values differently.
+        pixels = torch.from_numpy(np.array(crops)).double() / 255
+        return self.normalize(pixels).float().permute(0, 4, 1, 2, 3)
 
 
 def read_image(name: str, image: Image) -> PIL.Image.Image:
@@ -203,7 +202,7 @@ def read_image(name: str, image: Image) -> PIL.Image.Image:
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or array.shape[-1] not in (1, 3):
-        raise ValueError(f"`{name}` must consist of images with 1 or 3 channels, got an array of shape {image.shape}.")
+        raise ValueError(f"`{name}` must consist of images with 1 or 3 channels, got shape {tuple(image.shape)}.")
     _check_not_empty(name, *array.shape[:2])
     return PIL.Image.fromarray(np.repeat(_to_uint8(name, array), 3 // array.shape[-1], axis=-1))
 

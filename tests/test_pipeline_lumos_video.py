@@ -1,0 +1,827 @@
+# Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
+import inspect
+import io
+import json
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from diffusers.callbacks import PipelineCallback
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from lumos_hf.configuration_lumos import LumosConfig
+from lumos_hf.cosmos_video_tokenizer import CosmosVideoTokenizer
+from lumos_hf.modeling_lumos import LumosForCausalLM
+from lumos_hf.pipeline_lumos_video import LumosPipelineOutput, LumosVideoPipeline
+from lumos_hf.scheduling_mask_decoding import MaskDecodingScheduler
+from lumos_hf.token_layout import UNKNOWN_CODE, prompt_ids, prompt_text, sequence_from_codes, video_duration
+
+
+NUM_CODES = 5 * 4 * 3
+H, W = 4, 8
+SMALL = {"height": 32, "width": 64, "num_frames": 9, "fps": 4, "num_inference_steps": 3, "guidance_scale": 3.0}
+PROMPT_IDS = [0, 5, 6, 7, 102]
+CAPTIONS = [
+    "a red kite",
+    "a cat runs over the grass",
+    "waves",
+    "the blue kite climbs over the grass and a red cat runs",
+]
+
+
+def tiny_config(**changes):
+    fields = {
+        "vocab_size": 140 + NUM_CODES,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 32,
+        "max_position_embeddings": 512,
+        "image_end_token_id": 100,
+        "image_start_token_id": 101,
+        "separator_token_id": 102,
+        "eos_token_id": 102,
+        "new_line_token_id": 103,
+        "size_token_offset": 104,
+        "mask_token_id": 130,
+        "video_start_token_id": 131,
+        "video_end_token_id": 132,
+        "visual_token_offset": 140,
+        "visual_vocab_size": NUM_CODES,
+    }
+    return LumosConfig(**{**fields, **changes})
+
+
+def tiny_transformer(**changes):
+    """Random weights, far enough from their initial values that logits depend on everything fed."""
+    torch.manual_seed(0)
+    model = LumosForCausalLM(tiny_config(**changes)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.15 * torch.randn_like(parameter))
+    return model
+
+
+def tiny_vqvae(**changes):
+    torch.manual_seed(0)
+    channels = (8, 8, 16, 16)
+    fields = {
+        "latent_channels": 8,
+        "levels": (5, 4, 3),
+        "encoder_block_out_channels": channels,
+        "decode_block_out_channels": channels,
+        "layers_per_block": 1,
+    }
+    vqvae = CosmosVideoTokenizer(**{**fields, **changes}).eval()
+    with torch.no_grad():
+        vqvae.quant_conv.weight *= 20
+    return vqvae
+
+
+def tiny_tokenizer():
+    words = sorted({word for caption in CAPTIONS for word in caption.split()})
+    backend = Tokenizer(models.WordLevel({word: index for index, word in enumerate(["<unk>", *words])}, "<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>")
+
+
+def get_dummy_components(**changes):
+    components = {
+        "tokenizer": tiny_tokenizer(),
+        "transformer": tiny_transformer(),
+        "vqvae": tiny_vqvae(),
+        "scheduler": MaskDecodingScheduler(),
+    }
+    return {**components, **changes}
+
+
+def build_pipeline(**changes):
+    pipe = LumosVideoPipeline(**get_dummy_components(**changes))
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def generators(*seeds):
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def random_codes(*shape, seed=0):
+    return torch.randint(NUM_CODES, shape, generator=torch.Generator().manual_seed(seed))
+
+
+def random_image(height=40, width=70, seed=0):
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return PIL.Image.fromarray(pixels)
+
+
+def codes_of(pipe, *arguments, seed=0, **options):
+    """Codes `(B, t, h, w)` from a call with small settings."""
+    options = {**SMALL, "generator": torch.Generator().manual_seed(seed), **options}
+    return pipe(*arguments, output_type="latent", **options).frames
+
+
+class ForwardCalls:
+    """Records the inputs of every forward pass of a module."""
+
+    def __init__(self, module):
+        self.inputs = []
+        self.handle = module.register_forward_pre_hook(self.record, with_kwargs=True)
+
+    def record(self, module, args, kwargs):
+        self.inputs.append(kwargs["input_ids"].clone())
+
+    def __enter__(self):
+        return self.inputs
+
+    def __exit__(self, *error):
+        self.handle.remove()
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return build_pipeline()
+
+
+@pytest.fixture(scope="module")
+def code_pipe():
+    """From ids to codes, without text tokenizer and video tokenizer."""
+    return build_pipeline(tokenizer=None, vqvae=None)
+
+
+# Results
+
+
+@pytest.mark.parametrize("num_frames", [1, 5, 9])
+def test_output_types(pipe, num_frames):
+    options = {**SMALL, "num_frames": num_frames}
+
+    def run(output_type):
+        output = pipe("a red kite", output_type=output_type, generator=torch.Generator().manual_seed(0), **options)
+        assert isinstance(output, LumosPipelineOutput)
+        return output.frames
+
+    codes, pt, array, pil = (run(output_type) for output_type in ("latent", "pt", "np", "pil"))
+    assert codes.shape == (1, (num_frames - 1) // 4 + 1, H, W) and codes.dtype == torch.long
+    assert 0 <= codes.min() and codes.max() < NUM_CODES
+    assert pt.shape == (1, num_frames, 3, 32, 64) and 0 <= pt.min() and pt.max() <= 1
+    assert array.shape == (1, num_frames, 32, 64, 3) and array.dtype == np.float32
+    np.testing.assert_array_equal(array, pt.permute(0, 1, 3, 4, 2).numpy())
+    assert len(pil) == 1 and len(pil[0]) == num_frames
+    assert isinstance(pil[0][0], PIL.Image.Image) and pil[0][0].size == (64, 32)
+    np.testing.assert_array_equal(np.array(pil[0][-1]), np.floor(array[0, -1] * 255))
+
+    with torch.no_grad():
+        decoded = pipe.vqvae.decode(codes)
+    torch.testing.assert_close(pt.transpose(1, 2), (decoded / 2 + 0.5).clamp(0, 1))
+
+
+def test_pil_is_the_default_and_tuples_are_returned_on_request(pipe):
+    (frames,) = pipe("a red kite", return_dict=False, **{**SMALL, "num_frames": 1})
+    assert isinstance(frames[0][0], PIL.Image.Image)
+
+
+def test_the_call_has_the_agreed_arguments():
+    parameters = list(inspect.signature(LumosVideoPipeline.__call__).parameters)[1:]
+    assert (
+        parameters
+        == (
+            "prompt negative_prompt image video height width num_frames fps num_inference_steps guidance_scale "
+            "history_mask_ratio num_videos_per_prompt generator input_ids attention_mask latents output_type return_dict "
+            "callback_on_step_end callback_on_step_end_tensor_inputs"
+        ).split()
+    )
+
+
+def test_fixed_slice(code_pipe):
+    codes = codes_of(code_pipe, input_ids=PROMPT_IDS)
+    assert codes[0, 0, 0].tolist() == [42, 22, 22, 22, 44, 22, 48, 20]
+    assert codes[0, -1, -1].tolist() == [42, 42, 39, 0, 14, 41, 10, 41]
+
+
+def test_random_numbers_come_from_the_generator(code_pipe):
+    first, again, other = (codes_of(code_pipe, input_ids=PROMPT_IDS, seed=seed) for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+# Against a decoding loop without cache, batches or padding
+
+
+def reference_codes(pipe, prefixes, codes, duration, fps, scale, ratio, num_steps, seed):
+    """
+    One video by recomputing the whole sequence in every step. `prefixes` are those of the conditional and of the
+    unconditional branch, `codes` are `(t, h, w)` with `UNKNOWN_CODE` where a frame is to be made.
+    """
+    config, scheduler = pipe.transformer.config, pipe.scheduler
+    generator = torch.Generator().manual_seed(seed)
+    codes, shown = codes.clone(), codes.clone()
+    content = torch.arange(H * (W + 1))[scheduler.history_mask_indices(H * (W + 1), ratio)]
+    masked_history = []
+    scheduler.set_timesteps(num_steps)
+
+    def logits_of_last_frame(prefix, num_frames):
+        ids = sequence_from_codes(prefix, shown[:num_frames], duration, fps, config, closed=False)
+        frame_start = len(prefix) + 3 + torch.arange(num_frames) * (H * (W + 1) + 4)
+        for frame in masked_history:
+            ids[frame_start[frame] + 3 + content] = config.mask_token_id
+        visual = frame_start[-1] + 3 + torch.arange(H * (W + 1)).view(H, W + 1)[:, :W].flatten()
+        logits = pipe.transformer(input_ids=ids[None], use_cache=False).logits
+        return logits[:, visual, config.visual_token_offset : config.visual_token_offset + NUM_CODES]
+
+    for frame in range(len(codes)):
+        if (codes[frame] != UNKNOWN_CODE).all():
+            continue
+        for timestep in scheduler.timesteps:
+            conditional, unconditional = (logits_of_last_frame(prefix, frame + 1) for prefix in prefixes)
+            logits = unconditional + scale * (conditional - unconditional)
+            sample = shown[frame].view(1, -1)
+            shown[frame] = scheduler.step(logits, timestep, sample, generator).prev_sample.view(H, W)
+        codes[frame] = shown[frame]
+        masked_history.append(frame)
+    return codes
+
+
+@pytest.mark.parametrize("negative_prefix", [[], [0, 8, 102]])
+@pytest.mark.parametrize("num_given", [0, 1, 2])
+@torch.no_grad()
+def test_equals_a_loop_that_recomputes_everything(code_pipe, negative_prefix, num_given, monkeypatch):
+    given = random_codes(1, num_given, H, W) if num_given else None
+    monkeypatch.setattr(code_pipe, "_tokenize", lambda captions, **_: [negative_prefix])
+    codes = codes_of(code_pipe, input_ids=PROMPT_IDS, latents=given, num_frames=13, history_mask_ratio=0.4, seed=3)
+
+    start = torch.full((4, H, W), UNKNOWN_CODE)
+    if num_given:
+        start[:num_given] = given[0]
+    prefixes = PROMPT_IDS, negative_prefix
+    expected = reference_codes(code_pipe, prefixes, start, 3, 4, scale=3.0, ratio=0.4, num_steps=3, seed=3)
+    assert torch.equal(codes[0], expected)
+
+
+# Prompts
+
+
+def test_prompt_text_and_header(pipe):
+    with ForwardCalls(pipe.transformer) as calls:
+        codes_of(pipe, "a red kite", num_frames=9, fps=3)
+    config = pipe.transformer.config
+    text = prompt_text("a red kite", height=32, width=64, duration=3, fps=3)
+    assert "64x32, consisting of 9 frames at 3 frames per second" in text
+    expected = prompt_ids(pipe.tokenizer(text).input_ids, config)
+    header = [config.video_start_token_id, config.size_token_offset + 3, config.size_token_offset + 3]
+    assert calls[0].tolist() == [[*expected, *header]]
+    assert calls[1].tolist() == [header]
+
+
+def test_images_are_one_frame_per_second_unless_told_otherwise(pipe):
+    offset = pipe.transformer.config.size_token_offset
+    for fps, token in ((None, offset + 1), (8, offset + 8)):
+        with ForwardCalls(pipe.transformer) as calls:
+            codes_of(pipe, "waves", num_frames=1, fps=fps)
+        assert calls[0][0, -2:].tolist() == [offset + 1, token]
+
+
+def test_a_prompt_equals_its_input_ids(pipe):
+    text = prompt_text("waves", height=32, width=64, duration=video_duration(9, 4), fps=4)
+    ids = prompt_ids(pipe.tokenizer(text).input_ids, pipe.transformer.config)
+    expected = codes_of(pipe, "waves")
+    for input_ids in (ids, [ids], torch.tensor(ids), torch.tensor([ids])):
+        assert torch.equal(codes_of(pipe, input_ids=input_ids), expected)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_of_input_ids_is_left_out(code_pipe, side):
+    padding = [0, 0]
+    rows = [padding + PROMPT_IDS, PROMPT_IDS + padding]
+    row = rows[0] if side == "left" else rows[1]
+    attention_mask = [int(side == "right")] * 2 + [1] * 3 + [int(side == "left")] * 2
+    codes = codes_of(code_pipe, input_ids=torch.tensor([row]), attention_mask=torch.tensor([attention_mask]))
+    assert torch.equal(codes, codes_of(code_pipe, input_ids=PROMPT_IDS))
+
+
+def test_negative_prompts_replace_the_unconditional_branch(pipe):
+    plain = codes_of(pipe, "waves")
+    assert not torch.equal(codes_of(pipe, "waves", negative_prompt="a red kite"), plain)
+    assert torch.equal(codes_of(pipe, "waves", negative_prompt=""), plain)
+    guided_by_itself = codes_of(pipe, "waves", negative_prompt="waves")
+    assert torch.equal(guided_by_itself, codes_of(pipe, "waves", guidance_scale=1.0))
+
+
+# Batches
+
+
+@pytest.mark.parametrize("negative_prompt", [None, "a red cat runs", ["", "grass", "a red kite climbs", ""]])
+@pytest.mark.parametrize("image", [False, True])
+def test_a_batch_equals_single_calls(pipe, negative_prompt, image):
+    seeds = range(4)
+    images = [random_image(seed=seed) for seed in seeds] if image else None
+    batch = codes_of(
+        pipe, CAPTIONS, negative_prompt=negative_prompt, image=images, generator=generators(*seeds), num_frames=9
+    )
+    assert len({tuple(codes.flatten().tolist()) for codes in batch}) == 4
+    for row in seeds:
+        single = codes_of(
+            pipe,
+            CAPTIONS[row],
+            negative_prompt=negative_prompt[row] if isinstance(negative_prompt, list) else negative_prompt,
+            image=images[row] if image else None,
+            generator=generators(row),
+        )
+        assert torch.equal(batch[row], single[0])
+
+
+def test_input_ids_of_different_lengths(code_pipe):
+    rows = [PROMPT_IDS, [0, 9, 102], [0, 3, 4, 5, 6, 7, 8, 102]]
+    batch = codes_of(code_pipe, input_ids=rows, generator=generators(0, 1, 2))
+    for row, input_ids in enumerate(rows):
+        assert torch.equal(batch[row : row + 1], codes_of(code_pipe, input_ids=input_ids, seed=row))
+
+
+def test_num_videos_per_prompt(pipe):
+    codes = codes_of(pipe, CAPTIONS[:2], num_videos_per_prompt=2, generator=generators(0, 1, 2, 3))
+    for row, (caption, seed) in enumerate(zip([CAPTIONS[0]] * 2 + [CAPTIONS[1]] * 2, range(4))):
+        assert torch.equal(codes[row : row + 1], codes_of(pipe, caption, seed=seed))
+
+
+def test_given_frames_go_with_their_prompts(code_pipe):
+    given = random_codes(2, 1, H, W)
+    codes = codes_of(code_pipe, input_ids=[PROMPT_IDS, PROMPT_IDS], latents=given, num_videos_per_prompt=2)
+    assert torch.equal(codes[:, :1], given.repeat_interleave(2, dim=0))
+    shared = codes_of(code_pipe, input_ids=[PROMPT_IDS, PROMPT_IDS], latents=given[:1])
+    assert torch.equal(shared[:, :1], given[:1].expand(2, -1, -1, -1))
+
+
+# Guidance and steps
+
+
+def num_forward_calls(pipe, **options):
+    with ForwardCalls(pipe.transformer) as calls:
+        codes_of(pipe, input_ids=PROMPT_IDS, **options)
+    return len(calls)
+
+
+def test_forward_passes_per_step(code_pipe):
+    # Prompt, three frames of three steps, two frames into the history; twice with guidance.
+    assert num_forward_calls(code_pipe, guidance_scale=1.0) == 1 + 3 * 3 + 2
+    assert num_forward_calls(code_pipe, guidance_scale=2.0) == 2 * (1 + 3 * 3 + 2)
+    assert num_forward_calls(code_pipe, guidance_scale=1.0, num_frames=1) == 1 + 3
+
+
+def test_guidance_of_one_is_the_conditional_branch(code_pipe):
+    latents = torch.full((1, H, W), UNKNOWN_CODE)
+    visual_ids = code_pipe._visual_ids([131, 106, 108], latents[:, None])
+    branches = [code_pipe._prefill([prefix], visual_ids, 3) for prefix in (PROMPT_IDS, [])]
+    with torch.no_grad():
+        conditional = code_pipe._guided_logits(branches[:1], latents, 1.0)
+        unconditional = code_pipe._guided_logits(branches[1:], latents, 1.0)
+        guided = code_pipe._guided_logits(branches, latents, 2.5)
+    torch.testing.assert_close(guided, 2.5 * conditional - 1.5 * unconditional, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("ratio, num_masked", [(0.0, 1), (0.5, 18), (1.0, 36)])
+def test_history_is_masked_in_part_and_given_frames_are_not(code_pipe, ratio, num_masked):
+    given = random_codes(1, 1, H, W)
+    with ForwardCalls(code_pipe.transformer) as calls:
+        codes = codes_of(code_pipe, input_ids=PROMPT_IDS, latents=given, history_mask_ratio=ratio)
+    mask_token_id = code_pipe.transformer.config.mask_token_id
+    for prompt_and_given in calls[:2]:
+        assert (prompt_and_given == mask_token_id).sum() == 0
+    first_frame, history = calls[2], calls[2 + 2 * 3]
+    assert (first_frame == mask_token_id).sum() == H * W
+    assert (history == mask_token_id).sum() == num_masked
+    assert torch.equal(codes[:, :1], given)
+    assert (codes != UNKNOWN_CODE).all()
+
+
+def test_one_step_is_enough(code_pipe):
+    codes = codes_of(code_pipe, input_ids=PROMPT_IDS, latents=random_codes(1, 1, H, W), num_inference_steps=1)
+    assert codes.shape == (1, 3, H, W) and (codes != UNKNOWN_CODE).all()
+
+
+# Sizes and defaults
+
+
+def test_num_frames_is_rounded_up_with_a_warning(code_pipe, caplog):
+    codes = codes_of(code_pipe, input_ids=PROMPT_IDS, num_frames=6)
+    assert "`num_frames` must be 1 plus a multiple of 4: 6 is rounded up to 9." in caplog.text
+    assert torch.equal(codes, codes_of(code_pipe, input_ids=PROMPT_IDS, num_frames=9))
+
+
+def test_defaults_come_from_the_checkpoint_or_else_from_the_official_code():
+    defaults = {
+        "default_height": 64,
+        "default_width": 32,
+        "default_num_frames": 5,
+        "default_fps": 4,
+        "default_num_inference_steps": 2,
+        "default_guidance_scale": 2.0,
+        "default_history_mask_ratio": 0.25,
+    }
+    pipe = build_pipeline(vqvae=None, **defaults)
+    assert {name: pipe.config[name] for name in defaults} == defaults
+    generator = torch.Generator().manual_seed(0)
+    codes = pipe("waves", generator=generator, output_type="latent").frames
+    explicit = {name.removeprefix("default_"): value for name, value in defaults.items()}
+    assert torch.equal(codes, codes_of(pipe, "waves", **explicit))
+
+    pipe = build_pipeline(vqvae=None)
+    official = {
+        "height": 384,
+        "width": 672,
+        "num_frames": 25,
+        "fps": 12,
+        "num_inference_steps": 50,
+        "guidance_scale": 15.0,
+        "history_mask_ratio": 0.7,
+    }
+    assert {name: pipe._or_default(name, None) for name in official} == official
+
+
+def test_components_that_do_not_fit():
+    with pytest.raises(ValueError, match="`vqvae` must fit `transformer.config.visual_vocab_size`, 60, got 40"):
+        build_pipeline(vqvae=tiny_vqvae(levels=(5, 4, 2)))
+    with pytest.raises(ValueError, match="`scheduler` must mark undecided codes with the `mask_value` -1, got -2"):
+        build_pipeline(scheduler=MaskDecodingScheduler(mask_value=-2))
+
+
+# Given images and videos
+
+
+def encoded(pipe, *images):
+    pixels = pipe.video_processor.preprocess_video(list(images), 32, 64)
+    with torch.no_grad():
+        return pipe.vqvae.encode(pixels).long()
+
+
+def test_an_image_is_the_first_frame(pipe):
+    image = random_image()
+    codes = codes_of(pipe, "waves", image=image)
+    assert torch.equal(codes[:, :1], encoded(pipe, image))
+    assert torch.equal(codes, codes_of(pipe, "waves", latents=encoded(pipe, image)))
+
+
+@pytest.mark.parametrize("num_given, num_used", [(1, 1), (4, 1), (5, 5), (8, 5), (9, 9)])
+def test_a_video_is_continued(pipe, num_given, num_used):
+    clip = [random_image(seed=seed) for seed in range(num_given)]
+    codes = codes_of(pipe, "waves", video=clip)
+    given = encoded(pipe, *clip[:num_used])
+    assert codes.shape == (1, 3, H, W)
+    assert torch.equal(codes[:, : given.shape[1]], given)
+
+
+def test_results_can_be_continued(pipe):
+    frames = pipe("waves", output_type="pt", generator=torch.Generator().manual_seed(0), **SMALL).frames
+    first_frames = (frames[:, :5] * 255).round() / 255
+    from_tensor = codes_of(pipe, "waves", video=first_frames)
+    array = first_frames.permute(0, 1, 3, 4, 2).numpy()
+    from_array = codes_of(pipe, "waves", video=array)
+    images = [PIL.Image.fromarray((frame * 255).round().astype(np.uint8)) for frame in array[0]]
+    assert torch.equal(from_tensor, from_array)
+    assert torch.equal(from_tensor, codes_of(pipe, "waves", video=images))
+
+
+def test_the_shape_of_an_image_chooses_the_size():
+    pipe = build_pipeline(default_height=64, default_width=64)
+    options = {"num_frames": 1, "output_type": "pil", "num_inference_steps": 1}
+    for size, expected in (((200, 100), (64, 32)), ((100, 100), (64, 64)), ((50, 200), (32, 128))):
+        image = random_image(height=size[1], width=size[0])
+        assert pipe("waves", image=image, **options).frames[0][0].size == expected
+    image = random_image(height=100, width=200)
+    assert pipe("waves", image=image, height=96, width=64, **options).frames[0][0].size == (64, 96)
+
+
+def test_latents_decide_on_the_size(code_pipe):
+    latents = random_codes(1, 1, 8, 4)
+    codes = codes_of(code_pipe, input_ids=PROMPT_IDS, latents=latents.int(), height=None, width=None)
+    assert codes.shape == (1, 3, 8, 4) and codes.dtype == torch.long
+
+
+def test_nothing_is_left_to_make(code_pipe):
+    latents = random_codes(1, 3, H, W)
+    assert torch.equal(codes_of(code_pipe, input_ids=PROMPT_IDS, latents=latents), latents)
+
+
+# Callbacks
+
+
+def test_callbacks_see_every_step(code_pipe):
+    seen = []
+
+    def callback(pipe, step, timestep, callback_kwargs):
+        latents = callback_kwargs["latents"]
+        seen.append((step, int(timestep), int((latents == UNKNOWN_CODE).sum())))
+        assert latents.shape == (1, H, W)
+        assert pipe.num_timesteps == 9 and pipe.current_timestep == timestep and pipe.guidance_scale == 3.0
+        return {}
+
+    codes = codes_of(code_pipe, input_ids=PROMPT_IDS, callback_on_step_end=callback)
+    assert [step for step, _, _ in seen] == list(range(9))
+    assert [timestep for _, timestep, _ in seen] == [0, 1, 2] * 3
+    assert [num_unknown for _, _, num_unknown in seen] == [27, 15, 0] * 3
+    assert code_pipe.current_timestep is None
+    assert torch.equal(codes, codes_of(code_pipe, input_ids=PROMPT_IDS))
+
+
+def test_callbacks_change_codes(code_pipe):
+    def callback(pipe, step, timestep, callback_kwargs):
+        latents = callback_kwargs["latents"].clone()
+        latents[:, 0] = 17
+        return {"latents": latents}
+
+    codes = codes_of(code_pipe, input_ids=PROMPT_IDS, callback_on_step_end=callback)
+    assert (codes[:, :, 0] == 17).all()
+    assert (codes[:, :, 1:] != 17).any()
+
+
+def test_callbacks_that_mask_the_last_step_leave_no_gaps(code_pipe):
+    def callback(pipe, step, timestep, callback_kwargs):
+        return {"latents": torch.full_like(callback_kwargs["latents"], UNKNOWN_CODE)}
+
+    codes = codes_of(code_pipe, input_ids=PROMPT_IDS, callback_on_step_end=callback)
+    assert (codes != UNKNOWN_CODE).all()
+
+
+@pytest.mark.parametrize("last_step, num_frames", [(0, 1), (4, 5), (8, 9)])
+def test_an_interrupted_call_returns_the_frames_so_far(pipe, last_step, num_frames):
+    def callback(pipe, step, timestep, callback_kwargs):
+        pipe._interrupt = step == last_step
+        return {}
+
+    generator = torch.Generator().manual_seed(0)
+    frames = pipe("waves", generator=generator, output_type="pil", callback_on_step_end=callback, **SMALL).frames
+    assert len(frames[0]) == num_frames
+    assert len(pipe("waves", **SMALL).frames[0]) == 9
+
+
+def test_pipeline_callbacks_name_their_tensors(code_pipe):
+    class Recorder(PipelineCallback):
+        tensor_inputs = ["latents"]
+
+        def __init__(self):
+            super().__init__(cutoff_step_ratio=0.5)
+            self.shapes = []
+
+        def callback_fn(self, pipeline, step_index, timestep, callback_kwargs):
+            self.shapes.append(callback_kwargs["latents"].shape)
+            return callback_kwargs
+
+    recorder = Recorder()
+    codes_of(
+        code_pipe,
+        input_ids=PROMPT_IDS,
+        num_frames=1,
+        callback_on_step_end=recorder,
+        callback_on_step_end_tensor_inputs=None,
+    )
+    assert recorder.shapes == [(1, H, W)] * 3
+
+
+# Saving, loading, moving
+
+
+def test_save_reload_generate(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path)
+    index = json.loads((tmp_path / "model_index.json").read_text())
+    assert index["_class_name"] == "LumosVideoPipeline"
+    assert index["transformer"] == ["lumos_hf.modeling_lumos", "LumosForCausalLM"]
+    assert index["vqvae"] == ["lumos_hf.cosmos_video_tokenizer", "CosmosVideoTokenizer"]
+    assert index["scheduler"] == ["lumos_hf.scheduling_mask_decoding", "MaskDecodingScheduler"]
+
+    loaded = LumosVideoPipeline.from_pretrained(tmp_path)
+    loaded.set_progress_bar_config(disable=True)
+    options = {**SMALL, "output_type": "pt", "negative_prompt": "grass"}
+    expected, result = (
+        each("waves", generator=torch.Generator().manual_seed(0), **options).frames for each in (pipe, loaded)
+    )
+    assert torch.equal(result, expected)
+
+
+def test_defaults_and_left_out_components_are_saved(code_pipe, tmp_path):
+    pipe = build_pipeline(tokenizer=None, vqvae=None, default_height=64, default_guidance_scale=2.5)
+    pipe.save_pretrained(tmp_path)
+    loaded = LumosVideoPipeline.from_pretrained(tmp_path)
+    assert loaded.tokenizer is None and loaded.vqvae is None
+    assert loaded.config.default_height == 64 and loaded.config.default_guidance_scale == 2.5
+    assert loaded.config.default_width is None
+
+
+def test_shards_and_variants_are_loaded(tmp_path):
+    pipe = build_pipeline(tokenizer=None)
+    pipe.save_pretrained(tmp_path / "shards", max_shard_size="20KB")
+    assert len(list((tmp_path / "shards" / "transformer").glob("*.safetensors"))) > 1
+    LumosVideoPipeline.from_pretrained(tmp_path / "shards")
+
+    pipe.save_pretrained(tmp_path / "variant", variant="fp16")
+    LumosVideoPipeline.from_pretrained(tmp_path / "variant", variant="fp16")
+
+
+def test_from_the_hub(pipe, tmp_path):
+    """From the Hub's cache, as nothing can be downloaded here."""
+    repository = tmp_path / "models--someone--lumos"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("0" * 40)
+    pipe.save_pretrained(repository / "snapshots" / ("0" * 40))
+    loaded = LumosVideoPipeline.from_pretrained("someone/lumos", cache_dir=tmp_path, local_files_only=True)
+    loaded.set_progress_bar_config(disable=True)
+    assert torch.equal(codes_of(loaded, "waves"), codes_of(pipe, "waves"))
+
+
+@pytest.mark.parametrize(
+    "removed, named",
+    [
+        ("model_index.json", "model_index.json"),
+        ("transformer/config.json", "transformer/config.json"),
+        ("transformer/model.safetensors", "transformer/model.safetensors"),
+        ("vqvae/diffusion_pytorch_model.safetensors", "vqvae/diffusion_pytorch_model.safetensors"),
+        ("scheduler/scheduler_config.json", "scheduler/scheduler_config.json"),
+        ("tokenizer/tokenizer_config.json", "tokenizer/tokenizer_config.json"),
+    ],
+)
+def test_missing_files_are_named(pipe, tmp_path, removed, named):
+    pipe.save_pretrained(tmp_path)
+    (tmp_path / removed).unlink()
+    with pytest.raises(ValueError, match=f"`pretrained_model_name_or_path` .* has no {named}"):
+        LumosVideoPipeline.from_pretrained(tmp_path)
+
+
+def test_missing_shards_are_named(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path, max_shard_size="20KB")
+    shard = sorted((tmp_path / "transformer").glob("*.safetensors"))[1]
+    shard.unlink()
+    with pytest.raises(ValueError, match=f"has no transformer/{shard.name}"):
+        LumosVideoPipeline.from_pretrained(tmp_path)
+
+
+def test_components_that_are_passed_need_no_files(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path)
+    (tmp_path / "transformer" / "model.safetensors").unlink()
+    loaded = LumosVideoPipeline.from_pretrained(tmp_path, transformer=pipe.transformer)
+    assert loaded.transformer is pipe.transformer
+
+
+def test_components_can_be_offloaded(pipe):
+    assert pipe.model_cpu_offload_seq == "transformer->vqvae"
+    assert set(pipe.model_cpu_offload_seq.split("->")) <= set(pipe.components)
+    assert set(pipe._optional_components) <= set(pipe.components)
+
+
+def test_a_call_leaves_the_components_as_they_were(pipe):
+    before = {name: tensor.clone() for name, tensor in pipe.transformer.state_dict().items()}
+    config, is_training = pipe.transformer.config.to_dict(), pipe.transformer.training
+    codes_of(pipe, "waves", image=random_image())
+    assert pipe.transformer.config.to_dict() == config and pipe.transformer.training == is_training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in pipe.transformer.state_dict().items())
+
+
+def test_bfloat16(tmp_path):
+    pipe = build_pipeline().to(torch.bfloat16)
+    pipe.set_progress_bar_config(disable=True)
+    frames = pipe("waves", image=random_image(), output_type="np", **SMALL).frames
+    assert frames.shape == (1, 9, 32, 64, 3) and frames.dtype == np.float32
+
+
+# Bad input: every message names the argument, what it got and what it takes
+
+
+def broken_image():
+    file = io.BytesIO()
+    random_image().save(file, format="PNG")
+    return PIL.Image.open(io.BytesIO(file.getvalue()[:2000]))
+
+
+BAD_INPUTS = {
+    "empty prompt": ({"prompt": ""}, r"`prompt` must not be empty, got ''"),
+    "blank prompt": ({"prompt": ["waves", " "]}, r"`prompt` must not be empty, got \['waves', ' '\]"),
+    "no prompts": ({"prompt": []}, r"`prompt` must be a string or a non-empty list of strings, got \[\]"),
+    "prompt of another type": ({"prompt": 3}, r"`prompt` must be a string or a non-empty list of strings, got 3"),
+    "mixed prompts": ({"prompt": ["a", 3]}, r"`prompt` must be a string .* got \['a', 3\]"),
+    "prompt and ids": ({"input_ids": PROMPT_IDS}, "Exactly one of `prompt` and `input_ids` must be given, got both"),
+    "neither prompt nor ids": ({"prompt": None}, "Exactly one of `prompt` and `input_ids` must be given, got neither"),
+    "mask without ids": ({"attention_mask": [1]}, "`attention_mask` must be given with `input_ids` only"),
+    "negative prompt of another type": ({"negative_prompt": 3}, "`negative_prompt` must be a string .* got 3"),
+    "negative prompts": ({"negative_prompt": ["a", "b"]}, "`negative_prompt` must be .* a list of 1, .* got 2"),
+    "height": ({"height": 48}, "`height` must be a positive integer and a multiple of 32, got 48"),
+    "zero height": ({"height": 0}, "`height` must be a positive integer and a multiple of 32, got 0"),
+    "width": ({"width": -64}, "`width` must be a positive integer and a multiple of 32, got -64"),
+    "float width": ({"width": 64.0}, "`width` must be a positive integer and a multiple of 32, got 64.0"),
+    "huge height": ({"height": 3200}, "`height` needs a number token"),
+    "num_frames": ({"num_frames": 0}, "`num_frames` must be a positive integer, got 0"),
+    "fps": ({"fps": 0}, "`fps` must be a positive integer, got 0"),
+    "huge fps": ({"fps": 99}, "`fps` needs a number token from 1 to 25, got 99"),
+    "num_inference_steps": ({"num_inference_steps": 0}, "`num_inference_steps` must be a positive integer, got 0"),
+    "num_videos_per_prompt": (
+        {"num_videos_per_prompt": 0},
+        "`num_videos_per_prompt` must be a positive integer, got 0",
+    ),
+    "guidance_scale": ({"guidance_scale": -1.0}, "`guidance_scale` must be a finite number of at least 0, got -1.0"),
+    "NaN guidance_scale": ({"guidance_scale": float("nan")}, "`guidance_scale` must be a finite number .* got nan"),
+    "history_mask_ratio": ({"history_mask_ratio": 1.5}, r"`history_mask_ratio` must be a number in \[0, 1\], got 1.5"),
+    "generators": ({"generator": generators(0, 1)}, "`generator` must be one generator or a list of 1, .* list of 2"),
+    "image of another type": ({"image": "kite.png"}, "`image` must consist of PIL images, .* got <class 'str'>"),
+    "broken image": (
+        {"image": broken_image()},
+        "`image` must be readable, got a broken image file: image file is trunc",
+    ),
+    "image without pixels": ({"image": PIL.Image.new("RGB", (0, 8))}, "`image` .* at least one pixel, got 0x8"),
+    "no images": ({"image": []}, "`image` must hold at least one image, got none"),
+    "images": ({"image": [random_image()] * 2}, "`image` must be one for all prompts or 1, one per prompt, got 2"),
+    "video without frames": ({"video": []}, "`video` must have at least one frame, got 0"),
+    "long video": ({"video": [random_image()] * 10}, r"`video` must have at most `num_frames` \(9\) frames, got 10"),
+    "video of another type": ({"video": "kite.mp4"}, "`video` must be a list of images, .* got <class 'str'>"),
+    "image and latents": (
+        {"image": random_image(), "latents": random_codes(1, 1, H, W)},
+        r"At most one of `image`, `video` and `latents` must be given, got \['image', 'latents'\]",
+    ),
+    "half a size": (
+        {"image": random_image(), "height": None},
+        "`height` and `width` must be given together or not at all with `image`, got None and 64",
+    ),
+    "rank of latents": ({"latents": random_codes(1, H, W)}, r"`latents` must be a tensor .* got \(1, 4, 8\)"),
+    "type of latents": ({"latents": [1]}, "`latents` must be a tensor .* got <class 'list'>"),
+    "dtype of latents": (
+        {"latents": torch.zeros(1, 1, H, W)},
+        "`latents` must have an integer dtype, since they are codes, got torch.float32",
+    ),
+    "range of latents": (
+        {"latents": torch.full((1, 1, H, W), NUM_CODES)},
+        "`latents` must be codes from 0 to 59, got values from 60 to 60",
+    ),
+    "unknown codes in latents": (
+        {"latents": torch.full((1, 1, H, W), UNKNOWN_CODE)},
+        "`latents` must be codes from 0 to 59, got values from -1 to -1",
+    ),
+    "height and latents": (
+        {"latents": random_codes(1, 1, 8, W)},
+        "`height` must be that of `latents`, 64, or None, got 32",
+    ),
+    "grid of latents": (
+        {"latents": random_codes(1, 1, 5, W), "height": None},
+        "`latents` must have a height of a multiple of 32 pixels, got 5 codes, 40 pixels",
+    ),
+    "long latents": (
+        {"latents": random_codes(1, 4, H, W)},
+        "`latents` must have at most 3 frames for `num_frames=9`, got 4",
+    ),
+    "rows of latents": (
+        {"latents": random_codes(2, 1, H, W)},
+        "`latents` must be one for all prompts or 1, one per prompt, got 2",
+    ),
+    "output_type": (
+        {"output_type": "mp4"},
+        r"`output_type` must be one of \['pil', 'np', 'pt', 'latent'\], got 'mp4'",
+    ),
+    "context": (
+        {"num_frames": 81},
+        r"must not be longer than the context .* \(`max_position_embeddings`\), 512 tokens, got 8\d\d, of which 843 are",
+    ),
+    "callback tensors": (
+        {"callback_on_step_end_tensor_inputs": ["latents", "logits"]},
+        r"`callback_on_step_end_tensor_inputs` must be among \['latents'\], got \['logits'\]",
+    ),
+}
+
+
+@pytest.mark.parametrize("arguments, message", BAD_INPUTS.values(), ids=BAD_INPUTS.keys())
+def test_bad_input(pipe, arguments, message):
+    with ForwardCalls(pipe.transformer) as calls, pytest.raises(ValueError, match=message):
+        pipe(**{"prompt": "waves", **SMALL, **arguments})
+    assert not calls
+
+
+BAD_IDS = {
+    "no ids": ([], None, r"`input_ids` must be a tensor or a non-empty list, got \[\]"),
+    "empty row": ([[5], []], None, "`input_ids` must have at least one token in every row"),
+    "dtype": (torch.zeros(1, 3), None, "`input_ids` must hold integers in one or two dimensions"),
+    "rank": (torch.zeros(1, 1, 3, dtype=torch.long), None, "`input_ids` must hold integers in one or two dimensions"),
+    "range": ([5, 200], None, "`input_ids` must lie in the vocabulary, 0 to 199, got ids from 5 to 200"),
+    "mask": ([5, 6], [1], r"`attention_mask` must have the shape of `input_ids`, rows of lengths \[2\], got \[1\]"),
+    "padding only": ([5, 6], [0, 0], "`input_ids` must have at least one token in every row"),
+}
+
+
+@pytest.mark.parametrize("input_ids, attention_mask, message", BAD_IDS.values(), ids=BAD_IDS.keys())
+def test_bad_input_ids(code_pipe, input_ids, attention_mask, message):
+    with pytest.raises(ValueError, match=message):
+        codes_of(code_pipe, input_ids=input_ids, attention_mask=attention_mask)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"prompt": "waves"}, "`prompt` must be None in a pipeline without `tokenizer`, got 'waves'"),
+        (
+            {"negative_prompt": "waves"},
+            "`negative_prompt` must be None in a pipeline without `tokenizer`, got 'waves'",
+        ),
+        ({"output_type": "pil"}, "`output_type` must be 'latent' in a pipeline without `vqvae`, got 'pil'"),
+        ({"image": random_image()}, "`image` must be None in a pipeline without `vqvae`"),
+        ({"video": [random_image()]}, "`video` must be None in a pipeline without `vqvae`"),
+    ],
+)
+def test_missing_components(code_pipe, arguments, message):
+    input_ids = None if "prompt" in arguments else PROMPT_IDS
+    with pytest.raises(ValueError, match=message):
+        code_pipe(**{"input_ids": input_ids, "output_type": "latent", **SMALL, **arguments})
