@@ -306,8 +306,15 @@ def _desert(draw: _ScaledDraw, horizon: int) -> None:
     draw.hills(horizon, 6, 1, 2.2, (235, 190, 120))
     draw.hills(horizon + 18, 4, 1, 0.5, (215, 165, 95))
     for x, y, half_width, half_height in ((16, 84, 3, 16), (9, 82, 2, 6), (23, 78, 2, 6)):
-        draw.polygon([(x - half_width, y - half_height), (x + half_width, y - half_height),
-                      (x + half_width, y + half_height), (x - half_width, y + half_height)], (80, 125, 80))
+        draw.polygon(
+            [
+                (x - half_width, y - half_height),
+                (x + half_width, y - half_height),
+                (x + half_width, y + half_height),
+                (x - half_width, y + half_height),
+            ],
+            (80, 125, 80),
+        )
     draw.polygon([(8, 86), (24, 82), (24, 85), (8, 89)], (80, 125, 80))
 
 

@@ -16,6 +16,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from ..cosmos_video_tokenizer import CosmosVideoTokenizer
 from ..modeling_lumos import LumosForCausalLM
 from ..training.data_collator import DataCollatorForDiffusionForcing
+from ..training.loss_curve import save_loss_curve
 from ..training.muon import MuonWithAdamW
 from .clips import FPS, ClipSpec, caption, draw_clip, is_held_out, pair_specs, single_specs
 from .train_tokenizer import pixels_to_video
@@ -114,6 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         optimizers=(MuonWithAdamW(model, lr=args.learning_rate), None),
     )
     trainer.train(resume_from_checkpoint=get_last_checkpoint(training.output_dir))
+    save_loss_curve(trainer.state.log_history, args.output / "loss.png")
     model.to(torch.bfloat16).save_pretrained(args.output)
 
 

@@ -14,6 +14,7 @@ from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
 from ..cosmos_video_tokenizer import CosmosVideoTokenizer
+from ..training.loss_curve import save_loss_curve
 from ..training.muon import MuonWithAdamW
 from ..training.tokenizer_objective import TokenizerObjective
 from .clips import ClipSpec, background_image, draw_clip, is_held_out, pair_specs, single_specs
@@ -100,6 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         optimizers=(MuonWithAdamW(objective, lr=args.learning_rate), None),
     )
     trainer.train(resume_from_checkpoint=get_last_checkpoint(training.output_dir) if args.output.exists() else None)
+    save_loss_curve(trainer.state.log_history, args.output / "loss.png")
     objective.vqvae.to(torch.bfloat16).save_pretrained(args.output)
 
 
