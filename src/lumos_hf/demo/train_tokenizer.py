@@ -3,8 +3,8 @@
 
 import argparse
 import random
-from dataclasses import replace
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
