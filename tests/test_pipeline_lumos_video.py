@@ -7,6 +7,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from accelerate import cpu_offload
 from diffusers.callbacks import PipelineCallback
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -662,10 +663,23 @@ def test_components_that_are_passed_need_no_files(pipe, tmp_path):
     assert loaded.transformer is pipe.transformer
 
 
-def test_components_can_be_offloaded(pipe):
-    assert pipe.model_cpu_offload_seq == "transformer->vqvae"
-    assert set(pipe.model_cpu_offload_seq.split("->")) <= set(pipe.components)
-    assert set(pipe._optional_components) <= set(pipe.components)
+def test_model_offload(pipe):
+    offloaded = build_pipeline()
+    offloaded.enable_model_cpu_offload(device="cpu")
+    assert len(offloaded._all_hooks) == 2
+    image = random_image()
+    expected, result = (
+        each("waves", image=image, output_type="pt", generator=torch.Generator().manual_seed(0), **SMALL).frames
+        for each in (pipe, offloaded)
+    )
+    assert torch.equal(result, expected)
+
+
+def test_sequential_offload(pipe):
+    offloaded = build_pipeline()
+    cpu_offload(offloaded.transformer, execution_device=torch.device("cpu"))
+    assert {parameter.device.type for parameter in offloaded.transformer.parameters()} == {"meta"}
+    assert torch.equal(codes_of(offloaded, "waves"), codes_of(pipe, "waves"))
 
 
 def test_a_call_leaves_the_components_as_they_were(pipe):
@@ -676,7 +690,7 @@ def test_a_call_leaves_the_components_as_they_were(pipe):
     assert all(torch.equal(tensor, before[name]) for name, tensor in pipe.transformer.state_dict().items())
 
 
-def test_bfloat16(tmp_path):
+def test_bfloat16():
     pipe = build_pipeline().to(torch.bfloat16)
     pipe.set_progress_bar_config(disable=True)
     frames = pipe("waves", image=random_image(), output_type="np", **SMALL).frames

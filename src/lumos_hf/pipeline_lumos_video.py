@@ -304,7 +304,7 @@ class LumosVideoPipeline(DiffusionPipeline):
             raise ValueError(f"`latents` must be a tensor (batch, frames, height / 8, width / 8), got {shape}.")
         if latents.is_floating_point() or latents.is_complex() or latents.dtype == torch.bool:
             raise ValueError(f"`latents` must have an integer dtype, since they are codes, got {latents.dtype}.")
-        low, high = (int(bound) for bound in latents.aminmax())
+        low, high = (int(bound) for bound in latents.long().aminmax())
         if low < 0 or high >= config.visual_vocab_size:
             raise ValueError(
                 f"`latents` must be codes from 0 to {config.visual_vocab_size - 1}, got values from {low} to {high}."
@@ -506,7 +506,8 @@ class LumosVideoPipeline(DiffusionPipeline):
             branches.append(self._prefill(_repeat(negative_prefixes, num_videos_per_prompt), visual_ids, num_cached))
 
         # 6. Make one frame after another
-        self.scheduler.set_timesteps(num_inference_steps, device=device)
+        # Steps stay on the CPU, where the scheduler reads them without waiting for the device.
+        self.scheduler.set_timesteps(num_inference_steps)
         self._num_timesteps = (t - num_given) * num_inference_steps
         history_mask_positions = self._history_mask_positions(h, w, history_mask_ratio, device)
         step = 0
