@@ -42,7 +42,7 @@ def write_media(path: str | os.PathLike, frames: list[Image.Image], fps: int = 1
     if len(sizes) > 1:
         raise ValueError(f"`frames` must all have the same size, got the sizes (width, height) {sorted(sizes)}.")
     with _written_whole(path) as temporary:
-        _WRITERS[path.suffix.lower()](temporary, [frame.convert("RGB") for frame in frames], fps)
+        _WRITERS[path.suffix.lower()](temporary, frames, fps)
 
 
 def check_media_path(path: str | os.PathLike) -> None:

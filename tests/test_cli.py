@@ -1,0 +1,195 @@
+# Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
+import re
+
+import imageio.v3 as iio
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from lumos_hf import LumosForCausalLM, LumosVideoPipeline, demo
+from lumos_hf.cli import app
+from lumos_hf.demo.assemble import demo_pipeline
+from lumos_hf.demo.train_tokenizer import demo_tokenizer
+from lumos_hf.demo.vocabulary import demo_config
+
+
+PROMPT = "A red star jumps in the snow."
+SMALL = ["--height", "32", "--width", "64", "--num-frames", "5", "--steps", "2"]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """The demo's pipeline with random weights."""
+    directory = tmp_path_factory.mktemp("checkpoint")
+    vqvae = demo_tokenizer()
+    config = demo_config(vqvae.codebook_size, vqvae.config.spatial_compression_ratio)
+    demo_pipeline(LumosForCausalLM(config), vqvae).save_pretrained(directory)
+    return str(directory)
+
+
+@pytest.fixture(autouse=True)
+def working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def lumos_hf(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def generate(checkpoint, *arguments):
+    result = lumos_hf("generate", PROMPT, "--model", checkpoint, *SMALL, *arguments)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def error_of(*arguments):
+    """The message of a call that must fail: one line instead of a traceback."""
+    result = lumos_hf("generate", *arguments)
+    assert result.exit_code == 2
+    assert isinstance(result.exception, SystemExit)
+    message = result.stderr.strip().splitlines()[-1]
+    assert message.startswith("Error: ")
+    return message
+
+
+def test_one_generation_is_written_in_all_formats(checkpoint):
+    result = generate(checkpoint, "--seed", 3, "--fps", 4, "-o", "a.mp4", "-o", "new/a.gif", "--output", "a.png")
+
+    video = iio.imread("a.mp4", plugin="pyav")
+    assert video.shape == (5, 32, 64, 3)
+    assert iio.immeta("a.mp4", plugin="pyav")["fps"] == 4
+    with PIL.Image.open("new/a.gif") as gif:
+        assert (gif.n_frames, gif.size, gif.info["duration"]) == (5, (64, 32), 250)
+    with PIL.Image.open("a.png") as sheet:
+        assert sheet.width > 3 * 64 and sheet.height > 2 * 32
+    assert "Wrote a.mp4 (5 frames of 64x32, seed 3)." in result.stdout
+
+
+def test_frames_are_those_of_the_pipeline(checkpoint):
+    generate(
+        checkpoint, "--seed", 3, "--num-frames", 1, "--guidance-scale", 3, "--history-mask-ratio", 0.5, "-o", "a.png"
+    )
+    pipe = LumosVideoPipeline.from_pretrained(checkpoint)
+    pipe.set_progress_bar_config(disable=True)
+    expected = pipe(
+        PROMPT,
+        height=32,
+        width=64,
+        num_frames=1,
+        num_inference_steps=2,
+        guidance_scale=3.0,
+        history_mask_ratio=0.5,
+        generator=torch.Generator().manual_seed(3),
+    ).frames[0][0]
+    with PIL.Image.open("a.png") as picture:
+        assert np.array_equal(np.asarray(picture), np.asarray(expected))
+
+
+def test_seeds_make_videos_again(checkpoint, working_directory):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        generate(checkpoint, "--seed", seed, "-o", f"{name}.png")
+    first, again, other = ((working_directory / f"{name}.png").read_bytes() for name in "abc")
+    assert first == again != other
+
+
+def test_files_are_named_after_prompt_and_seed_by_default(checkpoint, working_directory):
+    generate(checkpoint, "--seed", 3)
+    generate(checkpoint, "--seed", 4, "--num-frames", 1)
+    names = {path.name for path in (working_directory / "outputs").iterdir()}
+    assert names == {"a-red-star-jumps-in-the-snow-3.mp4", "a-red-star-jumps-in-the-snow-4.png"}
+
+
+def test_a_random_seed_is_told(checkpoint, working_directory):
+    result = generate(checkpoint, "-o", "a.png")
+    seed = result.stdout.split("seed ")[1].split(")")[0]
+    generate(checkpoint, "--seed", seed, "-o", "b.png")
+    assert (working_directory / "a.png").read_bytes() == (working_directory / "b.png").read_bytes()
+
+
+def test_written_frames_can_be_enlarged(checkpoint):
+    generate(checkpoint, "--scale", 3, "-o", "a.mp4")
+    assert iio.imread("a.mp4", plugin="pyav").shape == (5, 96, 192, 3)
+
+
+def test_a_video_begins_with_a_given_image(checkpoint):
+    PIL.Image.new("RGB", (64, 32), "red").save("red.png")
+    PIL.Image.new("RGB", (64, 32), "blue").save("blue.png")
+    for color in ("red", "blue"):
+        generate(checkpoint, "--seed", 0, "--image", f"{color}.png", "-o", f"from_{color}.mp4")
+    from_red, from_blue = (iio.imread(f"from_{color}.mp4", plugin="pyav") for color in ("red", "blue"))
+    assert from_red.shape == (5, 32, 64, 3)
+    assert not np.array_equal(from_red[0], from_blue[0])
+
+
+def test_the_demo_checkpoint_is_the_default_and_named(checkpoint, monkeypatch):
+    monkeypatch.setattr(demo, "_CHECKPOINT", demo.Path(checkpoint))
+    result = lumos_hf("generate", PROMPT, *SMALL, "-o", "a.mp4")
+    assert result.exit_code == 0
+    assert "demo checkpoint" in result.stderr and "--model" in result.stderr
+
+
+def test_words_that_the_checkpoint_does_not_know_are_named(checkpoint):
+    result = lumos_hf("generate", "A red dragon in the snow.", "--model", checkpoint, *SMALL, "-o", "a.mp4")
+    assert "does not know these words: dragon." in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-o", "a.mp4", "-o", "a.avi"], "must end in one of .mp4, .gif, .png, got 'a.avi'"),
+        (["--height", "33", "-o", "a.mp4"], "`height` .* got 33"),
+        (["--num-frames", "0", "-o", "a.mp4"], "`num_frames` .* got 0"),
+        (["--guidance-scale", "nan", "-o", "a.mp4"], "`guidance_scale` .* got nan"),
+        (["--device", "toaster", "-o", "a.mp4"], "`--device` .* got 'toaster'"),
+    ],
+)
+def test_bad_options_are_one_line_and_leave_no_file(checkpoint, working_directory, arguments, message):
+    error = error_of(PROMPT, "--model", checkpoint, *SMALL, *arguments)
+    assert re.search(message, error)
+    assert list(working_directory.iterdir()) == []
+
+
+def test_an_unknown_ending_is_refused_before_a_model_is_loaded():
+    assert "got 'a.avi'" in error_of(PROMPT, "--model", "no/such-model", "-o", "a.avi")
+
+
+def test_empty_prompts_are_refused(checkpoint):
+    assert "`prompt` must not be empty" in error_of(" ", "--model", checkpoint, "-o", "a.mp4")
+
+
+def test_missing_models_are_named(working_directory):
+    missing = working_directory / "missing"
+    assert f"got '{missing}'" in error_of(PROMPT, "--model", missing)
+
+
+def test_incomplete_checkpoints_are_told_with_the_missing_files(working_directory):
+    (working_directory / "empty").mkdir()
+    assert "model_index.json" in error_of(PROMPT, "--model", "empty")
+
+
+def test_broken_images_are_told(checkpoint, working_directory):
+    (working_directory / "broken.png").write_bytes(b"not a picture")
+    assert "broken.png" in error_of(PROMPT, "--model", checkpoint, *SMALL, "--image", "broken.png")
+
+
+def test_a_failing_write_is_told_and_leaves_earlier_files(checkpoint, working_directory):
+    generate(checkpoint, "--seed", 0, "-o", "a.png")
+    before = (working_directory / "a.png").read_bytes()
+    (working_directory / "taken.png").mkdir()
+    error_of(PROMPT, "--model", checkpoint, *SMALL, "--seed", 1, "-o", "taken.png", "-o", "a.png")
+    assert (working_directory / "a.png").read_bytes() == before
+    assert sorted(path.name for path in working_directory.iterdir()) == ["a.png", "taken.png"]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], []])
+def test_help_shows_the_commands(arguments):
+    assert "generate" in lumos_hf(*arguments).output
+
+
+def test_help_of_generate_shows_its_options():
+    output = lumos_hf("generate", "--help").output
+    for option in ("--output", "--model", "--image", "--num-frames", "--steps", "--guidance-scale", "--seed"):
+        assert option in output
