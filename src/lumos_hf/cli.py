@@ -183,16 +183,20 @@ def _default_path(prompt: str, seed: int, is_image: bool) -> Path:
 def _load_pipeline(model: str | None, dtype: str | None, device: str | None) -> "LumosVideoPipeline":
     from .pipeline_lumos_video import LumosVideoPipeline
 
-    device = _check_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    dtype = dtype or ("float32" if device.type == "cpu" else "bfloat16")
+    target = _check_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    dtype = dtype or ("float32" if target.type == "cpu" else "bfloat16")
     if model is None:
         typer.echo(
             "Using the demo checkpoint, which knows a small world only. Another one is loaded with --model DIR_OR_REPO.",
             err=True,
         )
+        source = demo_checkpoint()
     else:
-        _check_model(model)
-    return LumosVideoPipeline.from_pretrained(model or demo_checkpoint(), dtype=getattr(torch, dtype)).to(device)
+        source = _check_model(model)
+    try:
+        return LumosVideoPipeline.from_pretrained(source, dtype=getattr(torch, dtype)).to(target)
+    except OSError as error:
+        raise ValueError(f"The checkpoint '{source}' could not be loaded: {error}") from error
 
 
 def _check_device(name: str) -> torch.device:
@@ -203,12 +207,15 @@ def _check_device(name: str) -> torch.device:
         raise ValueError(f"`--device` must be a device that PyTorch can use here, got '{name}': {reason}") from error
 
 
-def _check_model(model: str) -> None:
+def _check_model(model: str) -> str:
     if not Path(model).is_dir() and not re.fullmatch(r"[\w.-]+/[\w.-]+", model):
         raise ValueError(f"`--model` must be an existing directory or a repository like USER/NAME, got '{model}'.")
+    return model
 
 
 def _warn_of_unknown_words(pipe: "LumosVideoPipeline", prompt: str) -> None:
+    if pipe.tokenizer is None or pipe.tokenizer.unk_token_id is None:
+        return
     words = re.findall(r"\w+", prompt)
     unknown = [word for word in words if pipe.tokenizer.unk_token_id in pipe.tokenizer(word).input_ids]
     if unknown:
