@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from PIL import Image
 from scipy import ndimage
 
 from .clips import BACKGROUNDS, COLOURS, RADIUS, SHAPES, ClipSpec, background_image, sprite
@@ -19,6 +18,7 @@ from .clips import BACKGROUNDS, COLOURS, RADIUS, SHAPES, ClipSpec, background_im
 FOREGROUND_THRESHOLD = 45
 SMALLEST_CHARACTER = 180
 TEMPLATE_SIZE = 48
+TEMPLATE_AREA = 24**2
 COLOUR_RADIUS = 100
 MOVEMENT = 10
 GROWTH = 1.6
@@ -125,9 +125,12 @@ def _shape_templates() -> dict[str, np.ndarray]:
 
 
 def _normalised(mask: np.ndarray) -> np.ndarray:
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    cropped = Image.fromarray(mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
-    return np.asarray(cropped.convert("L").resize((TEMPLATE_SIZE, TEMPLATE_SIZE), Image.Resampling.BILINEAR)) > 127
+    """The mask around its centre of mass, scaled to a fixed area: a few stray pixels at its edge change little."""
+    y, x = ndimage.center_of_mass(mask)
+    scale = np.sqrt(mask.sum() / TEMPLATE_AREA)
+    offset = np.array([y, x]) - scale * (TEMPLATE_SIZE - 1) / 2
+    size = (TEMPLATE_SIZE, TEMPLATE_SIZE)
+    return ndimage.affine_transform(mask.astype(np.float32), [scale, scale], offset, size, order=1) > 0.5
 
 
 def _colour(track: list[tuple[np.ndarray, Blob]]) -> str:

@@ -68,15 +68,29 @@ def demo_tokenizer() -> CosmosVideoTokenizer:
     )
 
 
+def joint_objective() -> TokenizerObjective:
+    """Encoder and decoder, from random weights."""
+    return TokenizerObjective(demo_tokenizer(), consistency_weight=CONSISTENCY_WEIGHT)
+
+
+def decoder_objective(directory: Path) -> TokenizerObjective:
+    """The decoder alone: what a generator learned of the codes stays true."""
+    vqvae = CosmosVideoTokenizer.from_pretrained(directory, torch_dtype=torch.float32)
+    vqvae.encoder.requires_grad_(False)
+    vqvae.quant_conv.requires_grad_(False)
+    return TokenizerObjective(vqvae, gradient_weight=2.0)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("outputs/demo-training/vqvae"))
     parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--refine", type=Path, default=None, help="train the decoder of this tokenizer, keep its codes")
     args = parser.parse_args(arguments)
     torch.manual_seed(0)
-    objective = TokenizerObjective(demo_tokenizer(), consistency_weight=CONSISTENCY_WEIGHT)
+    objective = joint_objective() if args.refine is None else decoder_objective(args.refine)
     training = TrainingArguments(
         output_dir=str(args.output / "trainer"),
         max_steps=args.steps,
