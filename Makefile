@@ -1,5 +1,6 @@
 # make demo      install into .venv and make a video
 # make test      the whole test suite, in the same .venv
+# make demo-train  train the demo checkpoint again;  make demo-score  measure it
 # make quality   formatting and lint, read only;  make style  the same, applied
 PYTHON ?= python3
 # Another build of PyTorch: make demo TORCH="torch --index-url https://download.pytorch.org/whl/cu130"
@@ -21,7 +22,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	touch $@
 
 demo: $(VENV)/.installed
-	$(BIN)/lumos-hf generate "A red star jumps in the snow." --seed 0 -o $(OUTPUTS)/demo.mp4 -o $(OUTPUTS)/demo.png
+	$(BIN)/lumos-hf generate "A red star jumps in the snow." --seed 0 --scale 3 -o $(OUTPUTS)/demo.mp4 -o $(OUTPUTS)/demo.png
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
@@ -38,7 +39,9 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/decode.py
 
 demo-train: $(VENV)/.installed-dev
-	$(BIN)/python -m lumos_hf.demo.train_tokenizer
+	$(BIN)/python -m lumos_hf.demo.train_tokenizer --output $(OUTPUTS)/demo-training/vqvae-joint
+	$(BIN)/python -m lumos_hf.demo.train_tokenizer --output $(OUTPUTS)/demo-training/vqvae \
+		--refine $(OUTPUTS)/demo-training/vqvae-joint --steps 2000 --learning-rate 1e-3
 	$(BIN)/python -m lumos_hf.demo.train_generator
 	$(BIN)/python -m lumos_hf.demo.assemble
 

@@ -10,16 +10,13 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
-from transformers import Trainer, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
 
 from ..cosmos_video_tokenizer import CosmosVideoTokenizer
 from ..modeling_lumos import LumosForCausalLM
 from ..training.data_collator import DataCollatorForDiffusionForcing
-from ..training.loss_curve import save_loss_curve
-from ..training.muon import MuonWithAdamW
 from .clips import FPS, ClipSpec, caption, draw_clip, is_held_out, pair_specs, single_specs
 from .train_tokenizer import pixels_to_video
+from .training_run import train
 from .vocabulary import demo_config, demo_text_tokenizer
 
 
@@ -71,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--vqvae", type=Path, default=Path("outputs/demo-training/vqvae"))
     parser.add_argument("--output", type=Path, default=Path("outputs/demo-training/transformer"))
-    parser.add_argument("--steps", type=int, default=10000)
+    parser.add_argument("--steps", type=int, default=4500)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--max-clips", type=int, default=None, help="of one and of two characters each")
@@ -87,35 +84,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     codes_file = args.output / "codes.npy"
     if not codes_file.exists():
         args.output.mkdir(parents=True, exist_ok=True)
-        np.save(codes_file, tokenize_clips(singles + pairs, vqvae))
-    training = TrainingArguments(
-        output_dir=str(args.output / "trainer"),
-        max_steps=args.steps,
-        per_device_train_batch_size=args.batch_size,
+        unfinished = codes_file.with_suffix(".unfinished.npy")
+        np.save(unfinished, tokenize_clips(singles + pairs, vqvae))
+        unfinished.replace(codes_file)
+    train(
+        model,
+        TokenizedClipDataset(singles, pairs, np.load(codes_file), args.steps * args.batch_size),
+        DataCollatorForDiffusionForcing(config, demo_text_tokenizer(), minimum_mask_ratio=args.minimum_mask_ratio),
+        args.output,
+        steps=args.steps,
+        batch_size=args.batch_size,
         learning_rate=args.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=100,
-        max_grad_norm=1.0,
-        bf16=True,
-        use_cpu=not torch.cuda.is_available(),
-        logging_steps=50,
-        save_steps=500,
-        save_total_limit=2,
-        remove_unused_columns=False,
-        label_names=["labels"],
-        report_to="none",
     )
-    trainer = Trainer(
-        model=model,
-        args=training,
-        train_dataset=TokenizedClipDataset(singles, pairs, np.load(codes_file), args.steps * args.batch_size),
-        data_collator=DataCollatorForDiffusionForcing(
-            config, demo_text_tokenizer(), minimum_mask_ratio=args.minimum_mask_ratio
-        ),
-        optimizers=(MuonWithAdamW(model, lr=args.learning_rate), None),
-    )
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(training.output_dir))
-    save_loss_curve(trainer.state.log_history, args.output / "loss.png")
     model.to(torch.bfloat16).save_pretrained(args.output)
 
 

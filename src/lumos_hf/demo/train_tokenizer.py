@@ -10,14 +10,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.utils.data import Dataset
-from transformers import Trainer, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
 
 from ..cosmos_video_tokenizer import CosmosVideoTokenizer
-from ..training.loss_curve import save_loss_curve
-from ..training.muon import MuonWithAdamW
 from ..training.tokenizer_objective import TokenizerObjective
 from .clips import ClipSpec, background_image, draw_clip, is_held_out, pair_specs, single_specs
+from .training_run import train
 
 
 PAIR_SHARE = 0.25
@@ -84,38 +81,24 @@ def decoder_objective(directory: Path) -> TokenizerObjective:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("outputs/demo-training/vqvae"))
-    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--steps", type=int, default=2200)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument("--refine", type=Path, default=None, help="train the decoder of this tokenizer, keep its codes")
+    parser.add_argument(
+        "--refine", type=Path, default=None, help="train the decoder of this tokenizer, keep its codes"
+    )
     args = parser.parse_args(arguments)
     torch.manual_seed(0)
     objective = joint_objective() if args.refine is None else decoder_objective(args.refine)
-    training = TrainingArguments(
-        output_dir=str(args.output / "trainer"),
-        max_steps=args.steps,
-        per_device_train_batch_size=args.batch_size // 2,
+    train(
+        objective,
+        TwinClipDataset(args.steps * args.batch_size // 2),
+        collate_twins,
+        args.output,
+        steps=args.steps,
+        batch_size=args.batch_size // 2,
         learning_rate=args.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=100,
-        max_grad_norm=1.0,
-        bf16=True,
-        use_cpu=not torch.cuda.is_available(),
-        logging_steps=50,
-        save_steps=500,
-        save_total_limit=1,
-        remove_unused_columns=False,
-        report_to="none",
     )
-    trainer = Trainer(
-        model=objective,
-        args=training,
-        train_dataset=TwinClipDataset(args.steps * args.batch_size // 2),
-        data_collator=collate_twins,
-        optimizers=(MuonWithAdamW(objective, lr=args.learning_rate), None),
-    )
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(training.output_dir) if args.output.exists() else None)
-    save_loss_curve(trainer.state.log_history, args.output / "loss.png")
     objective.vqvae.to(torch.bfloat16).save_pretrained(args.output)
 
 

@@ -1,0 +1,62 @@
+# Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
+"""The training run that the demo's tokenizer and generator have in common: a stock `Trainer` that resumes."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+from transformers import Trainer, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
+
+from ..training.loss_curve import save_loss_curve
+from ..training.muon import MuonWithAdamW
+
+
+def train(
+    model: nn.Module,
+    dataset: Dataset,
+    collator: Callable,
+    output: Path,
+    *,
+    steps: int,
+    batch_size: int,
+    learning_rate: float,
+) -> None:
+    """
+    Trains `model` in place, in bfloat16 autocast, with Muon and a cosine schedule.
+
+    Checkpoints go to `output / "trainer"`; a run that was interrupted goes on from the last one, also with another
+    number of steps. The loss curve is saved as `output / "loss.png"`.
+
+    Args:
+        model: its forward takes a batch of `collator` and returns a `loss`.
+        dataset: at least `steps * batch_size` items.
+        collator: makes a batch of items.
+        output: directory of this run.
+        steps: optimizer steps in all.
+        batch_size: items per step.
+        learning_rate: peak of the cosine schedule.
+    """
+    arguments = TrainingArguments(
+        output_dir=str(output / "trainer"),
+        max_steps=steps,
+        per_device_train_batch_size=batch_size,
+        learning_rate=learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=100,
+        max_grad_norm=1.0,
+        bf16=True,
+        use_cpu=not torch.cuda.is_available(),
+        logging_steps=50,
+        save_steps=500,
+        save_total_limit=2,
+        remove_unused_columns=False,
+        label_names=["labels"],
+        report_to="none",
+    )
+    optimizer = MuonWithAdamW(model, lr=learning_rate)
+    trainer = Trainer(model, arguments, collator, dataset, optimizers=(optimizer, None))
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(arguments.output_dir))
+    save_loss_curve(trainer.state.log_history, output / "loss.png")
