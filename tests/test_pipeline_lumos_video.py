@@ -285,11 +285,18 @@ def test_images_are_one_frame_per_second_unless_told_otherwise(pipe):
         assert calls[0][0, -2:].tolist() == [offset + 1, token]
 
 
+def test_the_frame_rate_of_the_checkpoint_holds_for_images_too():
+    pipe = build_pipeline(vqvae=None, default_fps=8)
+    with ForwardCalls(pipe.transformer) as calls:
+        codes_of(pipe, "waves", num_frames=1, fps=None)
+    assert calls[0][0, -1] == pipe.transformer.config.size_token_offset + 8
+
+
 def test_a_prompt_equals_its_input_ids(pipe):
     text = prompt_text("waves", height=32, width=64, duration=video_duration(9, 4), fps=4)
     ids = prompt_ids(pipe.tokenizer(text).input_ids, pipe.transformer.config)
     expected = codes_of(pipe, "waves")
-    for input_ids in (ids, [ids], torch.tensor(ids), torch.tensor([ids])):
+    for input_ids in (ids, [ids], torch.tensor(ids), torch.tensor([ids]), [torch.tensor(ids)], list(np.array(ids))):
         assert torch.equal(codes_of(pipe, input_ids=input_ids), expected)
 
 
@@ -411,6 +418,12 @@ def test_num_frames_is_rounded_up_with_a_warning(code_pipe, caplog):
     assert torch.equal(codes, codes_of(code_pipe, input_ids=PROMPT_IDS, num_frames=9))
 
 
+def test_numbers_may_be_those_of_numpy(code_pipe):
+    integers = {"height": 32, "width": 64, "num_frames": 9, "fps": 4, "num_inference_steps": 3}
+    numbers = {**{name: np.int64(value) for name, value in integers.items()}, "guidance_scale": np.float32(3)}
+    assert torch.equal(codes_of(code_pipe, input_ids=PROMPT_IDS, **numbers), codes_of(code_pipe, input_ids=PROMPT_IDS))
+
+
 def test_defaults_come_from_the_checkpoint_or_else_from_the_official_code():
     defaults = {
         "default_height": 64,
@@ -442,8 +455,10 @@ def test_defaults_come_from_the_checkpoint_or_else_from_the_official_code():
 
 
 def test_components_that_do_not_fit():
-    with pytest.raises(ValueError, match="`vqvae` must fit `transformer.config.visual_vocab_size`, 60, got 40"):
-        build_pipeline(vqvae=tiny_vqvae(levels=(5, 4, 2)))
+    pipe = build_pipeline(vqvae=tiny_vqvae(levels=(5, 4, 2)))
+    for arguments in ({"image": random_image(), "output_type": "latent"}, {"output_type": "np"}):
+        with pytest.raises(ValueError, match="`vqvae` must fit `transformer.config.visual_vocab_size`, 60, got 40"):
+            pipe("waves", **{**SMALL, **arguments})
     with pytest.raises(ValueError, match="`scheduler` must mark undecided codes with the `mask_value` -1, got -2"):
         build_pipeline(scheduler=MaskDecodingScheduler(mask_value=-2))
 
@@ -465,9 +480,10 @@ def test_an_image_is_the_first_frame(pipe):
 
 
 @pytest.mark.parametrize("num_given, num_used", [(1, 1), (4, 1), (5, 5), (8, 5), (9, 9)])
-def test_a_video_is_continued(pipe, num_given, num_used):
+def test_a_video_is_continued(pipe, num_given, num_used, caplog):
     clip = [random_image(seed=seed) for seed in range(num_given)]
     codes = codes_of(pipe, "waves", video=clip)
+    assert (f"`video` has {num_given} frames: the first {num_used}," in caplog.text) == (num_used < num_given)
     given = encoded(pipe, *clip[:num_used])
     assert codes.shape == (1, 3, H, W)
     assert torch.equal(codes[:, : given.shape[1]], given)
@@ -498,6 +514,11 @@ def test_latents_decide_on_the_size(code_pipe):
     latents = random_codes(1, 1, 8, 4)
     codes = codes_of(code_pipe, input_ids=PROMPT_IDS, latents=latents.int(), height=None, width=None)
     assert codes.shape == (1, 3, 8, 4) and codes.dtype == torch.long
+
+
+def test_codes_need_no_fitting_vqvae(code_pipe):
+    pipe = build_pipeline(tokenizer=None, vqvae=tiny_vqvae(levels=(5, 4, 2)))
+    assert torch.equal(codes_of(pipe, input_ids=PROMPT_IDS), codes_of(code_pipe, input_ids=PROMPT_IDS))
 
 
 def test_nothing_is_left_to_make(code_pipe):
@@ -734,6 +755,8 @@ BAD_INPUTS = {
     "NaN guidance_scale": ({"guidance_scale": float("nan")}, "`guidance_scale` must be a finite number .* got nan"),
     "history_mask_ratio": ({"history_mask_ratio": 1.5}, r"`history_mask_ratio` must be a number in \[0, 1\], got 1.5"),
     "generators": ({"generator": generators(0, 1)}, "`generator` must be one generator or a list of 1, .* list of 2"),
+    "generator of another type": ({"generator": 0}, "`generator` must be one generator or a list of 1, .* got 0"),
+    "generators of another type": ({"generator": [0]}, r"`generator` must be one generator .* got \[0\]"),
     "image of another type": ({"image": "kite.png"}, "`image` must consist of PIL images, .* got <class 'str'>"),
     "broken image": (
         {"image": broken_image()},
@@ -811,6 +834,7 @@ BAD_IDS = {
     "dtype": (torch.zeros(1, 3), None, "`input_ids` must hold integers in one or two dimensions"),
     "rank": (torch.zeros(1, 1, 3, dtype=torch.long), None, "`input_ids` must hold integers in one or two dimensions"),
     "range": ([5, 200], None, "`input_ids` must lie in the vocabulary, 0 to 199, got ids from 5 to 200"),
+    "visual part": ([5, 102, 131], None, "`input_ids` must end before `video_start_token_id`, 131, .* at position 2"),
     "mask": ([5, 6], [1], r"`attention_mask` must have the shape of `input_ids`, rows of lengths \[2\], got \[1\]"),
     "padding only": ([5, 6], [0, 0], "`input_ids` must have at least one token in every row"),
 }

@@ -11,6 +11,7 @@ Shape suffixes: B videos, t latent frames, h and w rows and columns of codes, n 
 
 import json
 import math
+import numbers
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from diffusers.utils import BaseOutput, logging, replace_example_docstring
 from huggingface_hub import snapshot_download
 from transformers import DynamicCache, PreTrainedTokenizerBase
 
+from .configuration_lumos import LumosConfig
 from .cosmos_video_tokenizer import CosmosVideoTokenizer
 from .modeling_lumos import LumosForCausalLM
 from .scheduling_mask_decoding import MaskDecodingScheduler
@@ -137,7 +139,8 @@ class LumosVideoPipeline(DiffusionPipeline):
             672, 25, 12, 50, 15.0 and 0.7.
 
     Raises:
-        ValueError: if the components do not fit together.
+        ValueError: if the scheduler marks undecided codes in another way than the pipeline. Whether `vqvae` fits the
+            transformer is checked by calls that need it: those from codes to codes do not.
     """
 
     model_cpu_offload_seq = "transformer->vqvae"
@@ -159,7 +162,11 @@ class LumosVideoPipeline(DiffusionPipeline):
         default_history_mask_ratio: float | None = None,
     ):
         super().__init__()
-        _check_components(transformer, vqvae, scheduler)
+        if scheduler.config.mask_value != UNKNOWN_CODE:
+            raise ValueError(
+                f"`scheduler` must mark undecided codes with the `mask_value` {UNKNOWN_CODE}, got "
+                f"{scheduler.config.mask_value}."
+            )
         self.register_modules(tokenizer=tokenizer, transformer=transformer, vqvae=vqvae, scheduler=scheduler)
         self.register_to_config(
             default_height=default_height,
@@ -239,6 +246,8 @@ class LumosVideoPipeline(DiffusionPipeline):
             raise ValueError(f"`output_type` must be one of {list(OUTPUT_TYPES)}, got {output_type!r}.")
         if output_type != "latent" and self.vqvae is None:
             raise ValueError(f"`output_type` must be 'latent' in a pipeline without `vqvae`, got {output_type!r}.")
+        if self.vqvae is not None and (output_type != "latent" or image is not None or video is not None):
+            _check_vqvae(self.vqvae, self.transformer)
         unknown = [name for name in callback_on_step_end_tensor_inputs if name not in self._callback_tensor_inputs]
         if unknown:
             raise ValueError(
@@ -395,7 +404,8 @@ class LumosVideoPipeline(DiffusionPipeline):
             num_frames (`int`, *optional*):
                 Pixel frames of the whole result, given ones included: `1 + 4k`, or rounded up to that. 1 makes an image.
             fps (`int`, *optional*):
-                Frames per second, which the model is told; for an image 1 by default, as in the official code.
+                Frames per second, which the model is told. Where the checkpoint has no default, it is 1 for an image, as
+                in the official code.
             num_inference_steps (`int`, *optional*):
                 Decoding steps per latent frame.
             guidance_scale (`float`, *optional*):
@@ -440,7 +450,7 @@ class LumosVideoPipeline(DiffusionPipeline):
 
         # 1. Fill in defaults and check the inputs
         num_frames = self._or_default("num_frames", num_frames)
-        fps = 1 if fps is None and num_frames == 1 else self._or_default("fps", fps)
+        fps = self._fps_or_default(fps, num_frames)
         num_inference_steps = self._or_default("num_inference_steps", num_inference_steps)
         guidance_scale = self._or_default("guidance_scale", guidance_scale)
         history_mask_ratio = self._or_default("history_mask_ratio", history_mask_ratio)
@@ -483,7 +493,7 @@ class LumosVideoPipeline(DiffusionPipeline):
         if input_ids is None:
             prefixes = self._tokenize(_as_list(prompt), **text_arguments)
         else:
-            prefixes = _rows_without_padding(input_ids, attention_mask, config.vocab_size)
+            prefixes = _rows_without_padding(input_ids, attention_mask, config)
         batch_size = len(prefixes)
         negative_prompts = _as_list(negative_prompt or "", batch_size)
         _check_batch(batch_size, num_videos_per_prompt, negative_prompts, image, video, pixels, latents, generator)
@@ -560,6 +570,11 @@ class LumosVideoPipeline(DiffusionPipeline):
         registered = self.config[f"default_{name}"]
         return OFFICIAL_DEFAULTS[name] if registered is None else registered
 
+    def _fps_or_default(self, fps: int | None, num_frames: int) -> int:
+        if fps is None and self.config.default_fps is None and num_frames == 1:
+            return 1
+        return self._or_default("fps", fps)
+
     def _round_up_num_frames(self, num_frames: int) -> int:
         step = self.transformer.config.temporal_compression
         rounded = math.ceil((num_frames - 1) / step) * step + 1
@@ -590,7 +605,12 @@ class LumosVideoPipeline(DiffusionPipeline):
         num_given = pixels.shape[2]
         if num_given > num_frames:
             raise ValueError(f"`video` must have at most `num_frames` ({num_frames}) frames, got {num_given}.")
-        return pixels[:, :, : num_given - (num_given - 1) % self.transformer.config.temporal_compression]
+        num_used = num_given - (num_given - 1) % self.transformer.config.temporal_compression
+        if num_used < num_given:
+            logger.warning(
+                f"`video` has {num_given} frames: the first {num_used}, which fill latent frames, are used."
+            )
+        return pixels[:, :, :num_used]
 
     def _resolve_size(
         self, height: int | None, width: int | None, pixels: torch.Tensor | None, latents: torch.Tensor | None
@@ -722,16 +742,7 @@ class LumosVideoPipeline(DiffusionPipeline):
         ).logits
 
 
-def _check_components(
-    transformer: LumosForCausalLM, vqvae: CosmosVideoTokenizer | None, scheduler: MaskDecodingScheduler
-) -> None:
-    if scheduler.config.mask_value != UNKNOWN_CODE:
-        raise ValueError(
-            f"`scheduler` must mark undecided codes with the `mask_value` {UNKNOWN_CODE}, got "
-            f"{scheduler.config.mask_value}."
-        )
-    if vqvae is None:
-        return
+def _check_vqvae(vqvae: CosmosVideoTokenizer, transformer: LumosForCausalLM) -> None:
     for field, value in (
         ("visual_vocab_size", vqvae.codebook_size),
         ("spatial_compression", vqvae.config.spatial_compression_ratio),
@@ -768,7 +779,7 @@ def _join_left_padded(
 def _rows_without_padding(
     input_ids: torch.LongTensor | list[int] | list[list[int]],
     attention_mask: torch.Tensor | list[int] | list[list[int]] | None,
-    vocab_size: int,
+    config: LumosConfig,
 ) -> list[list[int]]:
     rows = _integer_rows("input_ids", input_ids)
     if attention_mask is not None:
@@ -785,21 +796,32 @@ def _rows_without_padding(
     for row in rows:
         if not row:
             raise ValueError("`input_ids` must have at least one token in every row, got an empty row.")
-        if min(row) < 0 or max(row) >= vocab_size:
+        if min(row) < 0 or max(row) >= config.vocab_size:
             raise ValueError(
-                f"`input_ids` must lie in the vocabulary, 0 to {vocab_size - 1}, got ids from {min(row)} to {max(row)}."
+                f"`input_ids` must lie in the vocabulary, 0 to {config.vocab_size - 1}, got ids from {min(row)} to "
+                f"{max(row)}."
+            )
+        if config.video_start_token_id in row:
+            raise ValueError(
+                f"`input_ids` must end before `video_start_token_id`, {config.video_start_token_id}, which the pipeline "
+                f"adds itself, got it at position {row.index(config.video_start_token_id)}."
             )
     return rows
 
 
 def _integer_rows(name: str, value: torch.Tensor | list[int] | list[list[int]]) -> list[list[int]]:
-    nested = value.tolist() if isinstance(value, (torch.Tensor, np.ndarray)) else value
+    nested = _without_arrays(value)
     if not isinstance(nested, list) or not nested:
         raise ValueError(f"`{name}` must be a tensor or a non-empty list, got {value!r}.")
+    nested = [_without_arrays(item) for item in nested]
     rows = nested if isinstance(nested[0], list) else [nested]
-    if not all(isinstance(row, list) and all(isinstance(item, int) for item in row) for row in rows):
+    if not all(isinstance(row, list) and all(isinstance(item, numbers.Integral) for item in row) for row in rows):
         raise ValueError(f"`{name}` must hold integers in one or two dimensions, got {value!r}.")
-    return rows
+    return [[int(item) for item in row] for row in rows]
+
+
+def _without_arrays(value: Any) -> Any:
+    return value.tolist() if isinstance(value, (torch.Tensor, np.ndarray)) else value
 
 
 def _check_batch(
@@ -823,21 +845,28 @@ def _check_batch(
         raise ValueError(
             f"`{given_name}` must be one for all prompts or {batch_size}, one per prompt, got {len(given)}."
         )
-    num_videos = batch_size * num_videos_per_prompt
-    if isinstance(generator, list) and len(generator) != num_videos:
+    _check_generator(generator, batch_size * num_videos_per_prompt)
+
+
+def _check_generator(generator: torch.Generator | list[torch.Generator] | None, num_videos: int) -> None:
+    if generator is None or isinstance(generator, torch.Generator):
+        return
+    is_list = isinstance(generator, (list, tuple)) and all(isinstance(item, torch.Generator) for item in generator)
+    if not is_list or len(generator) != num_videos:
+        received = f"a list of {len(generator)}" if is_list else repr(generator)
         raise ValueError(
-            f"`generator` must be one generator or a list of {num_videos}, one per video, got a list of {len(generator)}."
+            f"`generator` must be one generator or a list of {num_videos}, one per video, got {received}."
         )
 
 
 def _check_integer(name: str, value: int, multiple_of: int = 1) -> None:
-    if not isinstance(value, int) or value < 1 or value % multiple_of != 0:
+    if not isinstance(value, numbers.Integral) or value < 1 or value % multiple_of != 0:
         multiple = "" if multiple_of == 1 else f" and a multiple of {multiple_of}"
         raise ValueError(f"`{name}` must be a positive integer{multiple}, got {value!r}.")
 
 
 def _check_number(name: str, value: float, maximum: float) -> None:
-    is_number = isinstance(value, (int, float)) and math.isfinite(value)
+    is_number = isinstance(value, numbers.Real) and math.isfinite(value)
     if not is_number or not 0 <= value <= maximum:
         bounds = "a finite number of at least 0" if maximum == math.inf else f"a number in [0, {maximum}]"
         raise ValueError(f"`{name}` must be {bounds}, got {value!r}.")
