@@ -229,6 +229,13 @@ def test_logits_of_any_floating_point_type(dtype):
     assert (make_scheduler().step(logits, 0, torch.full((1, NUM_POSITIONS), -1)).pred_original_sample >= 0).all()
 
 
+def test_probabilities_of_large_logits_are_exact():
+    logits = torch.tensor([[300.0, 290.0, 280.0], [400.0, 384.0, -400.0]])
+    _, probabilities = MaskDecodingScheduler(token_temperature=0.0).sample_tokens(logits)
+    expected = logits.double().softmax(dim=-1).amax(dim=-1)
+    torch.testing.assert_close(probabilities.double(), expected, atol=1e-7, rtol=0)
+
+
 def test_gumbel_noise_is_finite_and_has_the_right_mean():
     assert gumbel_noise(torch.tensor([0.0, 1 - 2**-24, 1.0])).isfinite().all()
     euler_gamma = 0.5772

@@ -7,6 +7,7 @@ Shapes: B rows, n visual positions of a frame, V visual codes, R any selection o
 """
 
 import math
+import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -199,10 +200,10 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):
         Raises:
             ValueError: if `num_inference_steps` is not an integer of at least 1.
         """
-        if not isinstance(num_inference_steps, int) or num_inference_steps < 1:
+        if not isinstance(num_inference_steps, numbers.Integral) or num_inference_steps < 1:
             raise ValueError(f"`num_inference_steps` must be an integer of at least 1, got {num_inference_steps!r}.")
-        self.num_inference_steps = num_inference_steps
-        self.timesteps = torch.arange(num_inference_steps, device=device)
+        self.num_inference_steps = int(num_inference_steps)
+        self.timesteps = torch.arange(self.num_inference_steps, device=device)
         self.temperature = self.config.confidence_temperature
 
     def step(
@@ -328,8 +329,8 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):
             check_shape("uniforms", uniforms, logits.shape[:1])
             codes = sample_from_cumulative(logits if temperature == 1 else logits / temperature, uniforms)
 
-        log_probabilities = logits.gather(-1, codes[:, None])[:, 0] - logits.logsumexp(dim=-1)
-        return codes, log_probabilities.exp()
+        # Not from logsumexp: guided logits are in the hundreds, where float32 has no digits left for nearly certain codes.
+        return codes, logits.softmax(dim=-1).gather(-1, codes[:, None])[:, 0]
 
     def mask_least_confident(
         self,
