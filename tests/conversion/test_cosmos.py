@@ -159,14 +159,14 @@ def test_dtype_is_kept_or_asked_for(tmp_path, source_dir, weights):
 
 
 def test_missing_directory(tmp_path):
-    with pytest.raises(FileNotFoundError, match="`source_dir` must be a directory, got .*nowhere"):
+    with pytest.raises(ValueError, match="`source_dir` must be a directory, got .*nowhere"):
         convert_cosmos_tokenizer(tmp_path / "nowhere")
 
 
 def test_missing_files(tmp_path, archive_dir):
     shutil.copy(archive_dir / "encoder.jit", tmp_path)
     message = "must hold model.safetensors, or encoder.jit and decoder.jit, or autoencoder.jit, got encoder.jit"
-    with pytest.raises(FileNotFoundError, match=message):
+    with pytest.raises(ValueError, match=message):
         convert_cosmos_tokenizer(tmp_path)
 
 
@@ -195,6 +195,24 @@ def test_sizes_cannot_be_guessed(tmp_path, weights):
     save_file(weights, tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match="must tell the sizes .*got no encoder.conv_in.0.conv3d.weight"):
         convert_cosmos_tokenizer(tmp_path)
+
+
+def test_attention_inside_levels(source_dir):
+    """With attention at the resolution of the first level, its official names are asked for."""
+    num_blocks = json.loads((source_dir / "config.json").read_text(encoding="utf-8"))["num_res_blocks"]
+    blocks = [f"encoder.down.0.attn.{index}" for index in range(num_blocks)]
+    blocks += [f"decoder.up.0.attn.{index}" for index in range(num_blocks + 1)]
+    parts = ["norm.norm", "q.conv3d", "k.conv3d", "v.conv3d", "proj_out.conv3d"]
+    names = [
+        f"{block}.{kind}.{part}.{leaf}"
+        for block in blocks
+        for kind in (0, 1)
+        for part in parts
+        for leaf in ("weight", "bias")
+    ]
+    with pytest.raises(ValueError) as error:
+        convert_cosmos_tokenizer(source_dir, resolution=128, attention_resolutions=(32,))
+    assert str(error.value).endswith(f"missing: {', '.join(sorted(names))}.")
 
 
 def test_unknown_override(source_dir):

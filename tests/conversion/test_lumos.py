@@ -181,15 +181,15 @@ def test_unsupported_settings_are_refused(config, overrides, message, weights, t
 
 
 def test_missing_files_are_named(weights, tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere"):
+    with pytest.raises(ValueError, match="nowhere"):
         convert_lumos_model(tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError, match=re.escape(str(tmp_path)) + ".*config.json"):
+    with pytest.raises(ValueError, match=re.escape(str(tmp_path)) + ".*config.json"):
         convert_lumos_model(tmp_path)
 
     write_checkpoint(tmp_path, weights, "model.safetensors.index.json")
     (tmp_path / "part-1.safetensors").unlink()
-    with pytest.raises(FileNotFoundError, match=re.escape(str(tmp_path)) + ".*part-1.safetensors"):
+    with pytest.raises(ValueError, match=re.escape(str(tmp_path)) + ".*part-1.safetensors"):
         convert_lumos_model(tmp_path, **OVERRIDES)
     (tmp_path / "model.safetensors.index.json").unlink()
-    with pytest.raises(FileNotFoundError, match=re.escape(str(tmp_path)) + ".*model.safetensors.*pytorch_model.bin"):
+    with pytest.raises(ValueError, match=re.escape(str(tmp_path)) + ".*model.safetensors.*pytorch_model.bin"):
         convert_lumos_model(tmp_path, **OVERRIDES)

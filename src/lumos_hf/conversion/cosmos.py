@@ -59,6 +59,8 @@ _OFFICIAL_NAMES = (
     (r"\.mid_block\.resnets\.1\.", ".mid.block_2."),
     (r"\.mid_block\.attentions\.0\.", ".mid.attn_1.0."),
     (r"\.mid_block\.temp_attentions\.0\.", ".mid.attn_1.1."),
+    (r"(_blocks\.\d+)\.attentions\.(\d+)\.", r"\1.attn.\2.0."),
+    (r"(_blocks\.\d+)\.temp_attentions\.(\d+)\.", r"\1.attn.\2.1."),
     (r"\.down_blocks\.", ".down."),
     (r"\.up_blocks\.", ".up."),
     (r"\.resnets\.", ".block."),
@@ -90,13 +92,13 @@ def convert_cosmos_tokenizer(
         The tokenizer on the CPU, in evaluation mode.
 
     Raises:
-        FileNotFoundError: if the directory or its weights are missing.
-        ValueError: if an override is no argument of the tokenizer, the config asks for something it does not have, or
-            the weights do not fit it; all unexpected, missing and misshapen names are listed.
+        ValueError: if the directory or its weights are missing, an override is no argument of the tokenizer, the config
+            asks for something it does not have, or the weights do not fit it; all unexpected, missing and misshapen
+            names are listed.
     """
     source_dir = Path(source_dir)
     if not source_dir.is_dir():
-        raise FileNotFoundError(f"`source_dir` must be a directory, got '{source_dir}'.")
+        raise ValueError(f"`source_dir` must be a directory, got '{source_dir}'.")
     _check_overrides(config_overrides)
     weights = _load_weights(source_dir)
     fields = {**_convert_config(_read_config(source_dir)), **config_overrides}
@@ -125,7 +127,7 @@ def _load_weights(source_dir: Path) -> dict[str, torch.Tensor]:
             return {name: tensor for path in paths for name, tensor in _load_file(path).items()}
     options = ", or ".join(" and ".join(names) for names in _WEIGHT_FILES)
     found = sorted(path.name for path in source_dir.iterdir())
-    raise FileNotFoundError(f"'{source_dir}' must hold {options}, got {', '.join(found) or 'nothing'}.")
+    raise ValueError(f"'{source_dir}' must hold {options}, got {', '.join(found) or 'nothing'}.")
 
 
 def _load_file(path: Path) -> dict[str, torch.Tensor]:

@@ -68,13 +68,13 @@ def convert_lumos_model(
         The model on the CPU, in evaluation mode.
 
     Raises:
-        FileNotFoundError: if the directory, its config or a weight file is missing.
-        ValueError: if an override is no field of the config, the config asks for something this model does not have, or
-            the weights do not fit it; all unexpected, missing and misshapen names are listed.
+        ValueError: if the directory, its config or a weight file is missing, an override is no field of the config, the
+            config asks for something this model does not have, or the weights do not fit it; all unexpected, missing
+            and misshapen names are listed.
     """
     source_dir = Path(source_dir)
     if not source_dir.is_dir():
-        raise FileNotFoundError(f"`source_dir` must be a directory, got '{source_dir}'.")
+        raise ValueError(f"`source_dir` must be a directory, got '{source_dir}'.")
     official_config = _read_json(_existing_file(source_dir, "config.json"))
     config = _convert_config(official_config, config_overrides)
     state_dict = _load_weights(source_dir)
@@ -114,7 +114,7 @@ def _convert_rope_parameters(official: dict[str, Any]) -> dict[str, Any]:
 def _load_weights(source_dir: Path) -> dict[str, torch.Tensor]:
     present = [name for name in _WEIGHT_FILES if (source_dir / name).is_file()]
     if not present:
-        raise FileNotFoundError(f"'{source_dir}' must hold one of {', '.join(_WEIGHT_FILES)}.")
+        raise ValueError(f"'{source_dir}' must hold one of {', '.join(_WEIGHT_FILES)}.")
 
     weights_file = source_dir / present[0]
     if weights_file.suffix != ".json":
@@ -160,7 +160,7 @@ def _check_weights(state_dict: dict[str, torch.Tensor], config: LumosConfig, sou
 def _existing_file(directory: Path, name: str) -> Path:
     path = directory / name
     if not path.is_file():
-        raise FileNotFoundError(f"'{directory}' must hold the file '{name}'.")
+        raise ValueError(f"'{directory}' must hold the file '{name}'.")
     return path
 
 
