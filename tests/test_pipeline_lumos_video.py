@@ -621,6 +621,13 @@ def test_save_reload_generate(pipe, tmp_path):
     assert torch.equal(result, expected)
 
 
+def test_all_components_are_loaded_in_one_dtype(tmp_path):
+    build_pipeline().to(torch.bfloat16).save_pretrained(tmp_path)
+    for options, dtype in (({}, torch.float32), ({"dtype": torch.bfloat16}, torch.bfloat16)):
+        loaded = LumosVideoPipeline.from_pretrained(tmp_path, **options)
+        assert loaded.transformer.dtype == loaded.vqvae.dtype == dtype
+
+
 def test_defaults_and_left_out_components_are_saved(code_pipe, tmp_path):
     pipe = build_pipeline(tokenizer=None, vqvae=None, default_height=64, default_guidance_scale=2.5)
     pipe.save_pretrained(tmp_path)

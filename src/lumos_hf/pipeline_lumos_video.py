@@ -182,7 +182,8 @@ class LumosVideoPipeline(DiffusionPipeline):
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> "LumosVideoPipeline":
         """
-        As [`DiffusionPipeline.from_pretrained`], from a directory or a repository on the Hub.
+        As [`DiffusionPipeline.from_pretrained`], from a directory or a repository on the Hub; in float32 unless `dtype`
+        says otherwise.
 
         Raises:
             ValueError: if files are missing from the directory; they are listed.
@@ -194,6 +195,9 @@ class LumosVideoPipeline(DiffusionPipeline):
                     "`pretrained_model_name_or_path` must be a directory written by `save_pretrained`, but "
                     f"'{pretrained_model_name_or_path}' has no {', '.join(missing)}."
                 )
+        if "torch_dtype" not in kwargs:
+            # By default transformers keeps the stored dtype and diffusers does not, so components would differ in theirs.
+            kwargs.setdefault("dtype", torch.float32)
         return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
 
     @classmethod
