@@ -17,10 +17,10 @@ import torch
 from tqdm.auto import tqdm
 
 from ..cosmos_video_tokenizer import CosmosVideoTokenizer
-from ..media import contact_sheet
+from ..media import contact_sheet, write_media
 from ..pipeline_lumos_video import LumosVideoPipeline
 from . import demo_checkpoint
-from .clips import ClipSpec, caption, draw_clip, is_held_out, pair_specs, single_specs
+from .clips import FPS, ClipSpec, caption, draw_clip, is_held_out, pair_specs, single_specs
 from .measure import Observation, judge, observe
 from .train_tokenizer import pixels_to_video
 
@@ -95,6 +95,16 @@ def save_contact_sheet(path: Path, clips: list[np.ndarray], rows: int = 6, clips
     contact_sheet([[frame for strip in group for frame in strip] for group in groups]).save(path)
 
 
+def save_animation(path: Path, clips: list[np.ndarray], rows: int = 3, columns: int = 6) -> None:
+    """The first clips side by side, playing."""
+    grid = [clips[start : start + columns] for start in range(0, rows * columns, columns)]
+    frames = [
+        contact_sheet([[PIL.Image.fromarray(clip[time]) for clip in row] for row in grid])
+        for time in range(len(clips[0]))
+    ]
+    write_media(path, frames, fps=FPS)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, default=None, help="a checkpoint directory; default: the packaged one")
@@ -111,7 +121,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         held_out, prompts = zip(*held_out_prompts(specs, count))
         clips = generate(pipe, list(prompts))
         report[title] = score(pipe, list(held_out), clips)
-        save_contact_sheet(args.output / f"{title.replace(' ', '_')}.png", clips)
+        picture = args.output / f"{title.replace(' ', '_')}.png"
+        save_contact_sheet(picture, clips)
+        save_animation(picture.with_suffix(".gif"), clips)
         print(f"\n{count} held-out prompts, {title}\n\n{format_table(report[title])}")
     (args.output / "scores.json").write_text(json.dumps(report, indent=2))
 
