@@ -15,7 +15,6 @@ from lumos_hf.token_layout import (
     prompt_ids,
     prompt_text,
     sequence_from_codes,
-    unconditional_ids,
     video_duration,
     video_header_ids,
     visual_positions,
@@ -146,7 +145,6 @@ def test_sequence_layout(config):
     assert closed.tolist() == [*prefix_ids, *header_ids, *frames, VIDEO_END, SEPARATOR]
     still_open = sequence_from_codes(prefix_ids, codes, 2, 12, config, closed=False)
     assert still_open.tolist() == [*prefix_ids, *header_ids, *frames]
-    assert torch.equal(unconditional_ids(closed, config), sequence_from_codes([], codes, 2, 12, config))
 
 
 @pytest.mark.parametrize("closed", (True, False))
@@ -269,7 +267,6 @@ def test_layout_reads_nothing_back_from_the_device(config):
             lambda config: sequence_from_codes([], torch.full((1, 4, 4), -2), 1, 1, config),
             "0 to 59, got values from -2",
         ),
-        (lambda config: unconditional_ids(torch.tensor([BOS, 5]), config), "`video_start_token_id` \\(131\\)"),
         (
             lambda config: derive_layout(torch.zeros(1, 4).long(), config, torch.ones(1, 5)),
             "`attention_mask` must have the shape of `input_ids`, \\(1, 4\\), got \\(1, 5\\)",

@@ -264,23 +264,6 @@ def derive_layout(
     return _visual_position(input_ids, index, text_position, frame_ids, frame_start, config), frame_ids
 
 
-def unconditional_ids(input_ids: torch.LongTensor, config: LumosConfig) -> torch.LongTensor:
-    """
-    The part of one sequence that remains when the prompt is dropped: everything from `video_start` on.
-
-    Args:
-        input_ids: `(length,)` int64 token ids.
-        config: names the token ids.
-
-    Raises:
-        ValueError: if there is no `video_start`.
-    """
-    starts = (input_ids == config.video_start_token_id).nonzero()
-    if len(starts) == 0:
-        raise ValueError(f"`input_ids` must hold `video_start_token_id` ({config.video_start_token_id}).")
-    return input_ids[starts[0, 0] :]
-
-
 def _find_frames(
     input_ids_BL: torch.Tensor, index_BL: torch.Tensor, config: LumosConfig
 ) -> tuple[torch.Tensor, torch.Tensor]:
