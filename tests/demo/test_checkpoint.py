@@ -1,0 +1,49 @@
+# Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
+"""The checkpoint that comes with the package does what its card says."""
+
+import PIL.Image
+import pytest
+import torch
+
+from lumos_hf import LumosVideoPipeline, demo_checkpoint
+from lumos_hf.demo.clips import ClipSpec, draw_clip, single_specs
+from lumos_hf.demo.measure import observe
+from lumos_hf.demo.score import generate, held_out_prompts, reconstruct, summarise
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    pipe = LumosVideoPipeline.from_pretrained(demo_checkpoint())
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def test_the_weights_are_small():
+    weights = list(demo_checkpoint().glob("*/*.safetensors"))
+    assert len(weights) == 2
+    assert sum(file.stat().st_size for file in weights) <= 15e6
+
+
+def test_most_held_out_prompts_come_out_right(pipe):
+    specs, prompts = zip(*held_out_prompts(single_specs(), 10))
+    scores = summarise(list(specs), [observe(clip) for clip in generate(pipe, list(prompts))])
+    assert scores["all"] >= 0.8
+
+
+def test_a_prompt_and_a_seed_fix_the_video(pipe):
+    first, second = (
+        pipe("A red star jumps in the snow.", generator=torch.Generator().manual_seed(3), output_type="latent").frames
+        for _ in range(2)
+    )
+    assert torch.equal(first, second)
+
+
+def test_an_image_is_continued(pipe):
+    spec = ClipSpec((("heart", "blue"),), "meadow", motion="right", start=(48, 64))
+    image = PIL.Image.fromarray(draw_clip(spec)[0])
+    prompt = "A blue heart moves right in the meadow."
+    (clip,) = generate(pipe, [prompt], image=image)
+    (first_frame,) = reconstruct(pipe.vqvae, [draw_clip(spec)[:1]])
+    assert abs(clip[0].astype(int) - first_frame[0]).max() <= 2
+    scores = summarise([spec], [observe(clip)])
+    assert scores["all"] == 1
