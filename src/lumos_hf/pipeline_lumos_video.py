@@ -25,11 +25,12 @@ from diffusers import DiffusionPipeline
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.utils import BaseOutput, logging, replace_example_docstring
 from huggingface_hub import snapshot_download
-from transformers import DynamicCache, PreTrainedTokenizerBase
+from transformers import Cache, PreTrainedTokenizerBase
 
 from .configuration_lumos import LumosConfig
 from .cosmos_video_tokenizer import CosmosVideoTokenizer
 from .modeling_lumos import LumosForCausalLM
+from .prefix_cache import prefix_cache
 from .scheduling_mask_decoding import MaskDecodingScheduler
 from .token_layout import (
     PIXELS_PER_SIZE_UNIT,
@@ -113,7 +114,7 @@ class _Branch:
 
     position_ids: torch.LongTensor
     attention_mask: torch.LongTensor | None
-    cache: DynamicCache
+    cache: Cache
 
 
 class LumosVideoPipeline(DiffusionPipeline):
@@ -678,7 +679,8 @@ class LumosVideoPipeline(DiffusionPipeline):
         length = ids.shape[1] - visual_ids.shape[1] + num_cached
         # Positions depend on the first frame, so they come from whole sequences.
         position_ids, frame_ids = derive_layout(ids, self.transformer.config, attention_mask)
-        branch = _Branch(position_ids, attention_mask, DynamicCache(config=self.transformer.config))
+        cache = prefix_cache(self.transformer.config.num_hidden_layers, capacity=ids.shape[1])
+        branch = _Branch(position_ids, attention_mask, cache)
         self.transformer(
             input_ids=ids[:, :length],
             attention_mask=None if attention_mask is None else attention_mask[:, :length],
