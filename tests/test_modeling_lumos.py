@@ -296,6 +296,17 @@ def test_logits_to_keep(model):
     assert_close(logits_of(model, input_ids=input_ids, logits_to_keep=masked), full[masked])
 
 
+@torch.no_grad()
+def test_logits_of_hidden_states_that_were_kept(model):
+    input_ids = build_row(model.config)[None]
+    positions = torch.tensor([1, 4, 9])
+    output = model(input_ids=input_ids, logits_to_keep=positions, skip_logits=True)
+    assert output.logits is None and output.last_hidden_state.shape == (1, 3, model.config.hidden_size)
+    for options in ({}, {"visual_logits_only": True}):
+        logits = model(last_hidden_state=output.last_hidden_state, **options).logits
+        assert_close(logits, logits_of(model, input_ids=input_ids, logits_to_keep=positions, **options))
+
+
 def test_visual_logits_are_a_slice(model):
     input_ids = build_row(model.config)[None]
     expected = logits_of(model, input_ids=input_ids)[..., VISUAL:]

@@ -12,6 +12,7 @@ Shape suffixes: B batch, L tokens fed, H heads, D width of a head, 3 time, heigh
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -358,6 +359,19 @@ def _frame_ids_of_keys(frame_ids_BL: torch.LongTensor, past_key_values: Cache | 
     return frame_ids_BL.new_full((batch_size, num_keys), -1).index_copy(1, key_index, frame_ids_BL)
 
 
+@dataclass
+class LumosCausalLMOutput(CausalLMOutputWithPast):
+    """
+    `CausalLMOutputWithPast` with one more field.
+
+    Args:
+        last_hidden_state (`torch.Tensor`, *optional*):
+            With `skip_logits`: what the output head would have got.
+    """
+
+    last_hidden_state: torch.Tensor | None = None
+
+
 class LumosForCausalLM(LumosPreTrainedModel):
     """
     The Lumos transformer with its output head.
@@ -389,10 +403,12 @@ class LumosForCausalLM(LumosPreTrainedModel):
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         visual_logits_only: bool = False,
+        skip_logits: bool = False,
+        last_hidden_state: torch.Tensor | None = None,
         num_items_in_batch: int | torch.Tensor | None = None,
         is_causal: bool = True,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> CausalLMOutputWithPast:
+    ) -> LumosCausalLMOutput:
         r"""
         Args:
             input_ids (`torch.LongTensor` of shape `(batch, length)`, *optional*):
@@ -421,6 +437,12 @@ class LumosForCausalLM(LumosPreTrainedModel):
                 2-D bool mask, which gives logits of shape `(number of True, vocabulary)`. Not used with `labels`.
             visual_logits_only (`bool`, defaults to `False`):
                 Whether to compute the logits of the visual codes only, `(..., visual_vocab_size)`.
+            skip_logits (`bool`, defaults to `False`):
+                Whether to return `last_hidden_state` at `logits_to_keep` instead of logits. Not used with `labels`.
+            last_hidden_state (`torch.Tensor` of shape `(..., hidden_size)`, *optional*):
+                Rows that an earlier call returned, instead of tokens: only their logits are computed, so that a large
+                vocabulary can be worked off in chunks. Going through this method, like everything else, lets hooks
+                bring offloaded weights in.
             num_items_in_batch (`int` or `torch.Tensor`, *optional*):
                 Divides the summed loss, for accumulation over several batches. Without it the loss is a mean.
             is_causal (`bool`, defaults to `True`):
@@ -429,7 +451,7 @@ class LumosForCausalLM(LumosPreTrainedModel):
                 `attention_mask` over prefix and frame, for left-padded rows, still holds.
 
         Returns:
-            `CausalLMOutputWithPast`. `loss` is the cross entropy over the visual codes at the positions that count,
+            [`LumosCausalLMOutput`]. `loss` is the cross entropy over the visual codes at the positions that count,
             averaged over all of them in the batch; as in the official code, tokens whose loss is exactly 0 are left
             out of the mean. With `labels`, `logits` are those of these positions only,
             `(number of counted labels, visual_vocab_size)`, in row-major order; nothing else is computed.
@@ -452,6 +474,8 @@ class LumosForCausalLM(LumosPreTrainedModel):
         torch.Size([1, 131, 129536])
         ```
         """
+        if last_hidden_state is not None:
+            return LumosCausalLMOutput(logits=self._logits(last_hidden_state, visual_logits_only))
         if labels is not None:
             tokens = inputs_embeds if input_ids is None else input_ids
             _check_shape("labels", labels, "(batch, length)", tuple(tokens.shape[:2]))
@@ -467,25 +491,38 @@ class LumosForCausalLM(LumosPreTrainedModel):
             is_causal=is_causal,
             **kwargs,
         )
-        loss = None
+        loss = logits = kept_states = None
         if labels is not None:
             loss, logits = self._visual_loss(outputs.last_hidden_state, labels, num_items_in_batch)
         else:
-            hidden_states = slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep)
-            logits = self.visual_logits(hidden_states) if visual_logits_only else self.lm_head(hidden_states)
-        return CausalLMOutputWithPast(
+            kept_states = slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep)
+            if not skip_logits:
+                logits = self._logits(kept_states, visual_logits_only)
+        return LumosCausalLMOutput(
             loss=loss,
             logits=logits,
+            last_hidden_state=kept_states if skip_logits else None,
             past_key_values=outputs.past_key_values,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
 
+    @property
+    def has_plain_head(self) -> bool:
+        """
+        Whether the output head is a matrix product and nothing else, so that logits of a linear combination of hidden
+        states are that combination of logits, and a part of them comes from a part of the weight.
+        """
+        return _is_plain_linear(self.lm_head)
+
+    def _logits(self, hidden_states: torch.Tensor, visual_logits_only: bool) -> torch.Tensor:
+        return self.visual_logits(hidden_states) if visual_logits_only else self.lm_head(hidden_states)
+
     def visual_logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """Logits of the visual codes, `(..., visual_vocab_size)`, from hidden states `(..., hidden_size)`."""
         start = self.config.visual_token_offset
         end = start + self.config.visual_vocab_size
-        if _is_plain_linear(self.lm_head):
+        if self.has_plain_head:
             return F.linear(hidden_states, self.lm_head.weight[start:end])
         return self.lm_head(hidden_states)[..., start:end]
 
@@ -519,4 +556,4 @@ def _is_plain_linear(module: nn.Module) -> bool:
     )
 
 
-__all__ = ["LumosForCausalLM", "LumosModel", "LumosPreTrainedModel"]
+__all__ = ["LumosCausalLMOutput", "LumosForCausalLM", "LumosModel", "LumosPreTrainedModel"]

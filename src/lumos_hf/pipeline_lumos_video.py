@@ -29,7 +29,7 @@ from transformers import Cache, PreTrainedTokenizerBase
 
 from .configuration_lumos import LumosConfig
 from .cosmos_video_tokenizer import CosmosVideoTokenizer
-from .modeling_lumos import LumosForCausalLM
+from .modeling_lumos import LumosCausalLMOutput, LumosForCausalLM
 from .prefix_cache import prefix_cache
 from .scheduling_mask_decoding import MaskDecodingScheduler
 from .token_layout import (
@@ -61,6 +61,9 @@ OFFICIAL_DEFAULTS = {
     "guidance_scale": 15.0,
     "history_mask_ratio": 0.7,
 }
+
+# Size of the float32 logits that exist at a time: enough rows to keep a device busy, in or near its caches.
+_MAX_LOGITS_BYTES = {"cpu": 2**25, "cuda": 2**28}
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
@@ -531,9 +534,7 @@ class LumosVideoPipeline(DiffusionPipeline):
                 latents = codes[:, frame]
                 for timestep in self.scheduler.timesteps:
                     self._current_timestep = timestep
-                    logits = self._guided_logits(branches, latents, guidance_scale)
-                    samples = self.scheduler.step(logits, timestep, latents.flatten(1), generator, return_dict=False)
-                    latents, predicted = (sample.view_as(latents) for sample in samples)
+                    latents, predicted = self._decode_step(branches, latents, timestep, guidance_scale, generator)
 
                     if callback_on_step_end is not None:
                         callback_kwargs = {}
@@ -688,37 +689,107 @@ class LumosVideoPipeline(DiffusionPipeline):
             frame_ids=frame_ids[:, :length],
             past_key_values=branch.cache,
             use_cache=True,
-            logits_to_keep=1,
-            visual_logits_only=True,
+            skip_logits=True,
         )
         return branch
 
-    def _guided_logits(
-        self, branches: list[_Branch], latents: torch.LongTensor, guidance_scale: float
-    ) -> torch.Tensor:
+    def _decode_step(
+        self,
+        branches: list[_Branch],
+        latents: torch.LongTensor,
+        timestep: torch.Tensor,
+        guidance_scale: float,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+    ) -> tuple[torch.LongTensor, torch.LongTensor]:
         """
-        Logits of the visual codes of the frame that follows the cached ones, after classifier-free guidance.
+        One step for the frame that follows the cached ones: what [`_plain_decode_step`] gives, from the same random
+        numbers, but computed for undecided codes only, and never with the logits of more than a chunk of them.
 
         Every branch sees the same codes: the unconditional one lacks the prompt only, as in the official code.
 
         Args:
             branches: conditional and unconditional, or the conditional one alone for no guidance.
             latents: the frame's codes so far, `(B, h, w)`, -1 where undecided.
-            guidance_scale: 1 for the conditional logits.
+            timestep: of the scheduler.
+            guidance_scale: weight of the conditional branch.
+            generator: see [`__call__`].
 
         Returns:
-            `(B, n, V)`, float32.
+            the codes after the step and the complete prediction, both of the shape of `latents`.
         """
+        sample = latents.flatten(1)
+        undecided = sample == UNKNOWN_CODE
+        token_uniforms, confidence_uniforms = self.scheduler.draw_uniforms(sample.shape, generator, sample.device)
+        codes, probabilities = self._sample_codes(
+            self._hidden_states(branches, latents), token_uniforms[undecided], guidance_scale
+        )
+        predicted = sample.masked_scatter(undecided, codes)
+        probabilities = probabilities.new_ones(sample.shape).masked_scatter(undecided, probabilities)
+        sample = self.scheduler.mask_least_confident(predicted, probabilities, sample, timestep, confidence_uniforms)
+        return sample.view_as(latents), predicted.view_as(latents)
+
+    def _hidden_states(self, branches: list[_Branch], latents: torch.LongTensor) -> list[torch.Tensor]:
+        """What every branch's output head gets for the R undecided codes of a batch of frames, `(R, hidden_size)`."""
+        positions = visual_positions(*latents.shape[1:], device=latents.device)
+        frame = frame_ids_from_codes(latents, self.transformer.config)
+        is_undecided = torch.zeros_like(frame, dtype=torch.bool)
+        is_undecided[:, positions] = latents.flatten(1) == UNKNOWN_CODE
+        hidden_states = []
+        for branch in branches:
+            output = self._forward_frame(branch, frame, logits_to_keep=is_undecided, skip_logits=True)
+            hidden_states.append(output.last_hidden_state)
+            branch.cache.crop(-frame.shape[1])
+        return hidden_states
+
+    def _sample_codes(
+        self, hidden_states: list[torch.Tensor], uniforms: torch.Tensor, guidance_scale: float
+    ) -> tuple[torch.LongTensor, torch.Tensor]:
+        """Codes `(R,)` and their probabilities, from each branch's `(R, hidden_size)` and draws `(R,)`."""
+        max_bytes = _MAX_LOGITS_BYTES.get(uniforms.device.type, _MAX_LOGITS_BYTES["cuda"])
+        num_rows = max(1, max_bytes // (self.transformer.config.visual_vocab_size * torch.float32.itemsize))
+        chunks = zip(uniforms.split(num_rows), *(states.split(num_rows) for states in hidden_states), strict=True)
+        samples = [
+            self.scheduler.sample_tokens(self._guided_head(chunk_states, guidance_scale), chunk_uniforms)
+            for chunk_uniforms, *chunk_states in chunks
+        ]
+        codes, probabilities = (torch.cat(parts) for parts in zip(*samples, strict=True))
+        return codes, probabilities
+
+    def _guided_head(self, hidden_states: list[torch.Tensor], guidance_scale: float) -> torch.Tensor:
+        """Guided logits of the visual codes, with one product instead of two where the output head is linear."""
+
+        def logits(states: torch.Tensor) -> torch.Tensor:
+            return self.transformer(last_hidden_state=states, visual_logits_only=True).logits
+
+        if self.transformer.has_plain_head:
+            return logits(_guide(hidden_states, guidance_scale).to(hidden_states[0].dtype))
+        return _guide([logits(states) for states in hidden_states], guidance_scale)
+
+    def _plain_decode_step(
+        self,
+        branches: list[_Branch],
+        latents: torch.LongTensor,
+        timestep: torch.Tensor,
+        guidance_scale: float,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+    ) -> tuple[torch.LongTensor, torch.LongTensor]:
+        """The method as it is written down: all logits of both branches, guidance, one step of the scheduler."""
+        logits = self._guided_logits(branches, latents, guidance_scale)
+        sample, predicted = self.scheduler.step(logits, timestep, latents.flatten(1), generator, return_dict=False)
+        return sample.view_as(latents), predicted.view_as(latents)
+
+    def _guided_logits(
+        self, branches: list[_Branch], latents: torch.LongTensor, guidance_scale: float
+    ) -> torch.Tensor:
+        """Guided logits of the visual codes, decided ones included, `(B, n, V)`, float32."""
         frame = frame_ids_from_codes(latents, self.transformer.config)
         positions = visual_positions(*latents.shape[1:], device=latents.device)
         logits = []
         for branch in branches:
-            logits.append(self._forward_frame(branch, frame, logits_to_keep=positions).float())
+            output = self._forward_frame(branch, frame, logits_to_keep=positions, visual_logits_only=True)
+            logits.append(output.logits)
             branch.cache.crop(-frame.shape[1])
-        if len(logits) == 1:
-            return logits[0]
-        conditional, unconditional = logits
-        return unconditional + guidance_scale * (conditional - unconditional)
+        return _guide(logits, guidance_scale)
 
     def _cache_history(
         self, branches: list[_Branch], latents: torch.LongTensor, mask_positions: torch.LongTensor
@@ -727,12 +798,10 @@ class LumosVideoPipeline(DiffusionPipeline):
         frame = frame_ids_from_codes(latents, self.transformer.config)
         frame[:, mask_positions] = self.transformer.config.mask_token_id
         for branch in branches:
-            self._forward_frame(branch, frame, logits_to_keep=1)
+            self._forward_frame(branch, frame, skip_logits=True)
 
-    def _forward_frame(
-        self, branch: _Branch, frame: torch.LongTensor, logits_to_keep: int | torch.LongTensor
-    ) -> torch.Tensor:
-        """Visual logits of one whole frame of token ids after the cached ones, which then holds this frame too."""
+    def _forward_frame(self, branch: _Branch, frame: torch.LongTensor, **options: Any) -> LumosCausalLMOutput:
+        """Feeds one whole frame of token ids after the cached ones; the cache then holds it too."""
         start = branch.cache.get_seq_length()
         end = start + frame.shape[1]
         return self.transformer(
@@ -743,9 +812,16 @@ class LumosVideoPipeline(DiffusionPipeline):
             use_cache=True,
             # A frame sees its past and all of itself, so without padding no mask is needed.
             is_causal=False,
-            logits_to_keep=logits_to_keep,
-            visual_logits_only=True,
-        ).logits
+            **options,
+        )
+
+
+def _guide(outputs: list[torch.Tensor], guidance_scale: float) -> torch.Tensor:
+    """Leads away from the unconditional output, the second one; float32. A conditional one alone stays as it is."""
+    if len(outputs) == 1:
+        return outputs[0].float()
+    conditional, unconditional = (output.float() for output in outputs)
+    return unconditional + guidance_scale * (conditional - unconditional)
 
 
 def _check_vqvae(vqvae: CosmosVideoTokenizer, transformer: LumosForCausalLM) -> None:
