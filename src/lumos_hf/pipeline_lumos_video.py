@@ -730,14 +730,17 @@ class LumosVideoPipeline(DiffusionPipeline):
 
     def _hidden_states(self, branches: list[_Branch], latents: torch.LongTensor) -> list[torch.Tensor]:
         """What every branch's output head gets for the R undecided codes of a batch of frames, `(R, hidden_size)`."""
-        positions = visual_positions(*latents.shape[1:], device=latents.device)
         frame = frame_ids_from_codes(latents, self.transformer.config)
-        is_undecided = torch.zeros_like(frame, dtype=torch.bool)
-        is_undecided[:, positions] = latents.flatten(1) == UNKNOWN_CODE
+        positions = visual_positions(*latents.shape[1:], device=latents.device)
+        undecided = latents.flatten(1) == UNKNOWN_CODE
+        # Undecided ones first. Rows with fewer than others get some decided ones as well, and attention needs one row.
+        num_rows = max(1, int(undecided.sum(dim=1).max()))
+        order = undecided.int().argsort(dim=1, descending=True, stable=True)[:, :num_rows]
+        is_wanted = undecided.gather(1, order)
         hidden_states = []
         for branch in branches:
-            output = self._forward_frame(branch, frame, logits_to_keep=is_undecided, skip_logits=True)
-            hidden_states.append(output.last_hidden_state)
+            output = self._forward_frame(branch, frame, logits_to_keep=positions[order], skip_logits=True)
+            hidden_states.append(output.last_hidden_state[is_wanted])
             branch.cache.crop(-frame.shape[1])
         return hidden_states
 
@@ -797,8 +800,10 @@ class LumosVideoPipeline(DiffusionPipeline):
         """Caches a finished frame `(B, h, w)`, masked in part, as the model saw history in training."""
         frame = frame_ids_from_codes(latents, self.transformer.config)
         frame[:, mask_positions] = self.transformer.config.mask_token_id
+        # Keys and values are all that is needed; one row of output is the least that there can be.
+        first_row = frame.new_zeros(len(frame), 1)
         for branch in branches:
-            self._forward_frame(branch, frame, skip_logits=True)
+            self._forward_frame(branch, frame, logits_to_keep=first_row, skip_logits=True)
 
     def _forward_frame(self, branch: _Branch, frame: torch.LongTensor, **options: Any) -> LumosCausalLMOutput:
         """Feeds one whole frame of token ids after the cached ones; the cache then holds it too."""
