@@ -692,6 +692,63 @@ def test_pipeline_callbacks_name_their_tensors(code_pipe):
     assert recorder.shapes == [(1, H, W)] * 3
 
 
+# Streams
+
+
+@pytest.mark.parametrize("output_type", ["pil", "np", "pt", "latent"])
+@pytest.mark.parametrize("num_given", [0, 1, 2])
+def test_a_stream_gives_the_frames_of_a_call(pipe, output_type, num_given):
+    given = random_codes(2, num_given, H, W) if num_given else None
+    options = {**SMALL, "latents": given, "output_type": output_type}
+    captions = CAPTIONS[:2]
+    expected = pipe(captions, generator=generators(0, 1), **options).frames
+    parts = list(pipe.stream(captions, generator=generators(0, 1), **options))
+    assert len(parts) == 3
+    if output_type == "pil":
+        assert [[len(frames) for frames in part] for part in parts] == [[1, 1], [4, 4], [4, 4]]
+        for row, frames in enumerate(expected):
+            streamed = [frame for part in parts for frame in part[row]]
+            assert all(np.array_equal(*pair) for pair in zip(streamed, frames, strict=True))
+    else:
+        np.testing.assert_array_equal(np.concatenate(parts, axis=1), expected)
+
+
+def test_the_first_pixels_come_after_one_latent_frame(pipe):
+    with ForwardCalls(pipe.transformer) as calls:
+        stream = pipe.stream("waves", **SMALL)
+        assert len(calls) == 0
+        assert len(next(stream)[0]) == 1
+        # Twice the prompt and three steps; nothing of the second frame.
+        assert len(calls) == 2 * (1 + 3)
+        assert torch.is_grad_enabled()
+        stream.close()
+    assert len(pipe("waves", **SMALL).frames[0]) == 9
+
+
+def test_a_stream_can_be_interrupted(pipe):
+    def callback(pipe, step, timestep, callback_kwargs):
+        pipe._interrupt = step == 4
+        return {}
+
+    parts = list(pipe.stream("waves", callback_on_step_end=callback, **SMALL))
+    assert [len(part[0]) for part in parts] == [1, 4]
+
+
+def test_bad_input_of_a_stream(pipe):
+    with pytest.raises(ValueError, match="`fps` must be a positive integer, got 0"):
+        next(pipe.stream("waves", **{**SMALL, "fps": 0}))
+
+
+def test_a_stream_with_model_offload(pipe):
+    offloaded = build_pipeline()
+    offloaded.enable_model_cpu_offload(device="cpu")
+    expected, result = (
+        list(each.stream("waves", output_type="pt", generator=torch.Generator().manual_seed(0), **SMALL))
+        for each in (pipe, offloaded)
+    )
+    assert all(torch.equal(*parts) for parts in zip(expected, result, strict=True))
+
+
 # Saving, loading, moving
 
 

@@ -13,7 +13,7 @@ import json
 import math
 import numbers
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,9 @@ EXAMPLE_DOC_STRING = """
 
         >>> image = pipe("A cat on the grass.", num_frames=1).frames[0][0]
         >>> video = pipe("The cat starts to run.", image=image).frames[0]
+
+        >>> for frames in pipe.stream("A cat runs over the grass."):
+        ...     frames[0][0].show()
         ```
 """
 
@@ -453,6 +456,96 @@ class LumosVideoPipeline(DiffusionPipeline):
             ValueError: for arguments that are missing, contradict each other or are out of range, and for sequences
                 longer than the context of the transformer.
         """
+        codes = self._generate_codes(
+            prompt=prompt,
+            negative_prompt=negative_prompt,
+            image=image,
+            video=video,
+            height=height,
+            width=width,
+            num_frames=num_frames,
+            fps=fps,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            history_mask_ratio=history_mask_ratio,
+            num_videos_per_prompt=num_videos_per_prompt,
+            generator=generator,
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            latents=latents,
+            output_type=output_type,
+            callback_on_step_end=callback_on_step_end,
+            callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
+        )
+        codes = torch.cat(list(codes), dim=1)
+        if output_type == "latent":
+            frames = codes
+        else:
+            frames = self.video_processor.postprocess_video(self.vqvae.decode(codes).float(), output_type)
+
+        # Offload all models
+        self.maybe_free_model_hooks()
+
+        if not return_dict:
+            return (frames,)
+        return LumosPipelineOutput(frames=frames)
+
+    @torch.no_grad()
+    def stream(
+        self, prompt: str | list[str] | None = None, *, output_type: str = "pil", **options: Any
+    ) -> Iterator[list[list[PIL.Image.Image]] | np.ndarray | torch.Tensor]:
+        """
+        Makes the same videos as [`__call__`], and hands over their frames as soon as they are decoded.
+
+        Args:
+            prompt (`str` or `list[str]`, *optional*), output_type (`str`, defaults to `"pil"`):
+                As in [`__call__`].
+            options:
+                All other arguments of [`__call__`] apart from `return_dict`.
+
+        Yields:
+            What [`LumosPipelineOutput`] holds as `frames`, cut in time: one latent frame after another, given ones
+            included. The first one of a video is one pixel frame, the others are four.
+
+        Raises:
+            ValueError: as [`__call__`], when the first frames are asked for.
+        """
+        codes = self._generate_codes(prompt, output_type=output_type, **options)
+        try:
+            if output_type == "latent":
+                yield from codes
+            else:
+                for pixels in self.vqvae.decode_stream(codes):
+                    yield self.video_processor.postprocess_video(pixels.float(), output_type)
+        finally:
+            self.maybe_free_model_hooks()
+
+    def _generate_codes(
+        self,
+        prompt: str | list[str] | None = None,
+        negative_prompt: str | list[str] | None = None,
+        image: ImageInput | None = None,
+        video: VideoInput | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        num_frames: int | None = None,
+        fps: int | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        history_mask_ratio: float | None = None,
+        num_videos_per_prompt: int = 1,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        input_ids: torch.LongTensor | list[int] | list[list[int]] | None = None,
+        attention_mask: torch.Tensor | list[int] | list[list[int]] | None = None,
+        latents: torch.Tensor | None = None,
+        output_type: str = "pil",
+        callback_on_step_end: Callable[["LumosVideoPipeline", int, torch.Tensor, dict[str, Any]], dict[str, Any]]
+        | PipelineCallback
+        | MultiPipelineCallbacks
+        | None = None,
+        callback_on_step_end_tensor_inputs: list[str] = ["latents"],
+    ) -> Iterator[torch.LongTensor]:
+        """What [`__call__`] does up to pixels. Yields the codes `(B, 1, h, w)` of every frame, given ones first."""
         if isinstance(callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
 
@@ -529,6 +622,8 @@ class LumosVideoPipeline(DiffusionPipeline):
         self._num_timesteps = (t - num_given) * num_inference_steps
         history_mask_positions = self._history_mask_positions(h, w, history_mask_ratio, device)
         step = 0
+        for frame in range(num_given):
+            yield codes[:, frame : frame + 1]
         with self.progress_bar(total=self._num_timesteps) as progress_bar:
             for frame in range(num_given, t):
                 latents = codes[:, frame]
@@ -549,25 +644,12 @@ class LumosVideoPipeline(DiffusionPipeline):
                         break
 
                 codes[:, frame] = torch.where(latents == UNKNOWN_CODE, predicted, latents)
+                yield codes[:, frame : frame + 1]
                 if self.interrupt:
-                    codes = codes[:, : frame + 1]
                     break
                 if frame < t - 1:
                     self._cache_history(branches, codes[:, frame], history_mask_positions)
         self._current_timestep = None
-
-        # 7. Turn codes into frames
-        if output_type == "latent":
-            frames = codes
-        else:
-            frames = self.video_processor.postprocess_video(self.vqvae.decode(codes).float(), output_type)
-
-        # Offload all models
-        self.maybe_free_model_hooks()
-
-        if not return_dict:
-            return (frames,)
-        return LumosPipelineOutput(frames=frames)
 
     def _or_default(self, name: str, value: Any | None) -> Any:
         """The value if it is given, or else that of the checkpoint, or else the official one."""
