@@ -352,7 +352,10 @@ def test_input_ids_of_different_lengths(code_pipe):
 
 
 def test_num_videos_per_prompt(pipe):
-    codes = codes_of(pipe, CAPTIONS[:2], num_videos_per_prompt=2, generator=generators(0, 1, 2, 3))
+    with ForwardCalls(pipe.transformer) as calls:
+        codes = codes_of(pipe, CAPTIONS[:2], num_videos_per_prompt=2, generator=generators(0, 1, 2, 3))
+    # Videos of one prompt share what is cached of it.
+    assert [len(ids) for ids in calls[:3]] == [2, 2, 4]
     for row, (caption, seed) in enumerate(zip([CAPTIONS[0]] * 2 + [CAPTIONS[1]] * 2, range(4))):
         assert torch.equal(codes[row : row + 1], codes_of(pipe, caption, seed=seed))
 

@@ -122,6 +122,15 @@ class _Branch:
     attention_mask: torch.LongTensor | None
     cache: Cache
 
+    def repeat(self, times: int) -> None:
+        """Makes so many neighbouring rows of every row."""
+        if times == 1:
+            return
+        self.position_ids = self.position_ids.repeat_interleave(times, dim=1)
+        if self.attention_mask is not None:
+            self.attention_mask = self.attention_mask.repeat_interleave(times, dim=0)
+        self.cache.batch_repeat_interleave(times)
+
 
 class LumosVideoPipeline(DiffusionPipeline):
     r"""
@@ -612,9 +621,11 @@ class LumosVideoPipeline(DiffusionPipeline):
         # 5. Cache everything before the first frame to be made, with the prompt and without it
         visual_ids = self._visual_ids(header_ids, codes)
         num_cached = len(header_ids) + num_given * frame_length(h, w)
-        branches = [self._prefill(_repeat(prefixes, num_videos_per_prompt), visual_ids, num_cached)]
-        if self.do_classifier_free_guidance:
-            branches.append(self._prefill(_repeat(negative_prefixes, num_videos_per_prompt), visual_ids, num_cached))
+        branch_prefixes = [prefixes, negative_prefixes] if self.do_classifier_free_guidance else [prefixes]
+        branches = [
+            self._prefill(each, visual_ids[::num_videos_per_prompt], num_cached, num_videos_per_prompt)
+            for each in branch_prefixes
+        ]
 
         # 6. Make one frame after another
         # Steps stay on the CPU, where the scheduler reads them without waiting for the device.
@@ -749,7 +760,9 @@ class LumosVideoPipeline(DiffusionPipeline):
         content = content_positions(h, w)
         return content[self.scheduler.history_mask_indices(len(content), ratio)].to(device)
 
-    def _prefill(self, prefixes: list[list[int]], visual_ids: torch.LongTensor, num_cached: int) -> _Branch:
+    def _prefill(
+        self, prefixes: list[list[int]], visual_ids: torch.LongTensor, num_cached: int, num_videos_per_prompt: int = 1
+    ) -> _Branch:
         """
         Caches prompts, padded on the left to one length, and the visual ids that are known.
 
@@ -757,6 +770,7 @@ class LumosVideoPipeline(DiffusionPipeline):
             prefixes: B lists of token ids, everything before `video_start`.
             visual_ids: `(B, L)` token ids from `video_start` on, with the frames still to be made.
             num_cached: how many of `visual_ids` to cache.
+            num_videos_per_prompt: rows of the result per prefix, which are computed once.
         """
         ids, attention_mask = _join_left_padded(prefixes, visual_ids)
         length = ids.shape[1] - visual_ids.shape[1] + num_cached
@@ -773,6 +787,7 @@ class LumosVideoPipeline(DiffusionPipeline):
             use_cache=True,
             skip_logits=True,
         )
+        branch.repeat(num_videos_per_prompt)
         return branch
 
     def _decode_step(
@@ -924,10 +939,6 @@ def _check_vqvae(vqvae: CosmosVideoTokenizer, transformer: LumosForCausalLM) -> 
 
 def _as_list(value: str | list[str], length: int = 1) -> list[str]:
     return [value] * length if isinstance(value, str) else value
-
-
-def _repeat(rows: list[list[int]], times: int) -> list[list[int]]:
-    return [row for row in rows for _ in range(times)]
 
 
 def _join_left_padded(
