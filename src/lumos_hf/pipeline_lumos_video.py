@@ -817,9 +817,9 @@ class LumosVideoPipeline(DiffusionPipeline):
         sample = latents.flatten(1)
         undecided = sample == UNKNOWN_CODE
         token_uniforms, confidence_uniforms = self.scheduler.draw_uniforms(sample.shape, generator, sample.device)
-        codes, probabilities = self._sample_codes(
-            self._hidden_states(branches, latents), token_uniforms[undecided], guidance_scale
-        )
+        undecided_uniforms = token_uniforms[undecided]
+        hidden_states = self._hidden_states(branches, latents)
+        codes, probabilities = self._sample_codes(hidden_states, undecided_uniforms, guidance_scale)
         predicted = sample.masked_scatter(undecided, codes)
         probabilities = probabilities.new_ones(sample.shape).masked_scatter(undecided, probabilities)
         sample = self.scheduler.mask_least_confident(predicted, probabilities, sample, timestep, confidence_uniforms)
@@ -833,11 +833,12 @@ class LumosVideoPipeline(DiffusionPipeline):
         # Undecided ones first. Rows with fewer than others get some decided ones as well, and attention needs one row.
         num_rows = max(1, int(undecided.sum(dim=1).max()))
         order = undecided.int().argsort(dim=1, descending=True, stable=True)[:, :num_rows]
-        is_wanted = undecided.gather(1, order)
+        # As indices, so that nothing is read back from the device between the branches.
+        wanted = undecided.gather(1, order).flatten().nonzero()[:, 0]
         hidden_states = []
         for branch in branches:
             output = self._forward_frame(branch, frame, logits_to_keep=positions[order], skip_logits=True)
-            hidden_states.append(output.last_hidden_state[is_wanted])
+            hidden_states.append(output.last_hidden_state.flatten(0, 1)[wanted])
             branch.cache.crop(-frame.shape[1])
         return hidden_states
 
