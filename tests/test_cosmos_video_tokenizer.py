@@ -4,9 +4,13 @@ import copy
 import pytest
 import torch
 from accelerate.hooks import ModelHook, add_hook_to_module
-from diffusers.models.autoencoders.autoencoder_kl_cosmos import CosmosDecoder3d, CosmosEncoder3d
+from diffusers.models.autoencoders.autoencoder_kl_cosmos import (
+    CosmosCausalAttention,
+    CosmosDecoder3d,
+    CosmosEncoder3d,
+)
 
-from lumos_hf.cosmos_video_tokenizer import CosmosVideoTokenizer, FiniteScalarQuantizer
+from lumos_hf.cosmos_video_tokenizer import CosmosVideoTokenizer, FiniteScalarQuantizer, PastFrames
 
 
 TINY = {
@@ -147,7 +151,7 @@ def test_is_causal_in_time(tokenizer, video):
 
 def test_forward_is_decode_of_encode(tokenizer, video):
     with torch.no_grad():
-        assert torch.equal(tokenizer(video), tokenizer.decode(tokenizer.encode(video)))
+        torch.testing.assert_close(tokenizer(video), tokenizer.decode(tokenizer.encode(video)), atol=1e-5, rtol=0)
 
 
 def test_gradients_reach_every_parameter_through_the_quantizer(video):
@@ -327,6 +331,79 @@ def test_videos_within_a_tile_are_left_whole(video):
         assert not torch.equal(tokenizer(video), expected)
         tokenizer.disable_tiling()
         assert torch.equal(tokenizer(video), expected)
+
+
+# Streaming
+
+
+def random_indices(tokenizer, *shape, seed=0):
+    return torch.randint(tokenizer.codebook_size, shape, generator=torch.Generator().manual_seed(seed))
+
+
+def decoded_at_once(tokenizer, indices):
+    return tokenizer.decode_codes(tokenizer.quantizer.indices_to_codes(indices).movedim(-1, 1))
+
+
+@pytest.mark.parametrize("lengths", [[1] * 5, [5], [1, 4], [2, 1, 2], [3, 2]])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"norm": "position"},
+        {"patch_size": 2},
+        {"patch_type": "rearrange"},
+        {"patch_size": 2, "patch_type": "rearrange"},
+        {"temporal_compression_ratio": 8},
+        {"attention_resolutions": (256, 128, 64), "resolution": 1024},
+    ],
+)
+@torch.no_grad()
+def test_streaming_equals_decoding_at_once(changes, lengths):
+    tokenizer = tiny_tokenizer(**changes)
+    indices = random_indices(tokenizer, 2, 5, 4, 6)
+    expected = decoded_at_once(tokenizer, indices)
+    parts = list(tokenizer.decode_stream(indices.split(lengths, dim=1)))
+    ratio = tokenizer.config.temporal_compression_ratio
+    assert [part.shape[2] for part in parts] == [ratio * n - (ratio - 1) * (i == 0) for i, n in enumerate(lengths)]
+    torch.testing.assert_close(torch.cat(parts, dim=2), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(tokenizer.decode(indices), expected, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_streaming_slices_and_tiles():
+    tokenizer = tiny_tokenizer()
+    indices = random_indices(tokenizer, 2, 3, 6, 8)
+    tokenizer.enable_slicing()
+    torch.testing.assert_close(tokenizer.decode(indices), decoded_at_once(tokenizer, indices), atol=1e-5, rtol=0)
+    tokenizer.enable_tiling(32, 32, 24, 24)
+    torch.testing.assert_close(tokenizer.decode(indices), decoded_at_once(tokenizer, indices), atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_streams_do_not_disturb_each_other(tokenizer):
+    videos = [random_indices(tokenizer, 1, 3, 2, 3, seed=seed) for seed in (0, 1)]
+    streams = [tokenizer.decode_stream(video.split(1, dim=1)) for video in videos]
+    parts = list(zip(*streams, strict=True))
+    for index, video in enumerate(videos):
+        assert torch.equal(torch.cat([part[index] for part in parts], dim=2), tokenizer.decode(video))
+
+
+@torch.no_grad()
+def test_a_stream_remembers_little(tokenizer):
+    """Two frames per convolution over time, keys and values of one attention: no whole frames of pixels."""
+    past = {0: PastFrames()}
+    for indices in random_indices(tokenizer, 1, 10, 4, 6).split(1, dim=1):
+        tokenizer._decode_next(indices, past)
+    for module, state in past[0].states.items():
+        frames = state.shape[3 if isinstance(module, CosmosCausalAttention) else 2]
+        assert frames == (10 if isinstance(module, CosmosCausalAttention) else 2)
+        assert state.untyped_storage().nbytes() == state.nbytes
+
+
+@torch.no_grad()
+def test_bad_indices_in_a_stream(tokenizer):
+    with pytest.raises(ValueError, match="`indices` must lie between 0 and 999"):
+        list(tokenizer.decode_stream([torch.full((1, 1, 2, 2), 1000)]))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -296,6 +296,47 @@ def test_logits_to_keep(model):
     assert_close(logits_of(model, input_ids=input_ids, logits_to_keep=masked), full[masked])
 
 
+@pytest.mark.parametrize("attention", ("eager", "sdpa"))
+@pytest.mark.parametrize("case", ("whole", "cached", "cached and padded"))
+@torch.no_grad()
+def test_every_row_keeps_its_own_positions(model, case, attention):
+    """Whether or not the last layer leaves out the others."""
+    model.set_attn_implementation(attention)
+    rows = [
+        build_row(model.config),
+        build_row(model.config, (5, 6) if case == "cached and padded" else (7, 6, 5), seed=1),
+    ]
+    input_ids, attention_mask, _ = pad(rows, "left")
+    position_ids, frame_ids = derive_layout(input_ids, model.config, attention_mask)
+    attention_mask = attention_mask if case == "cached and padded" else None
+    inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+    inputs |= {"position_ids": position_ids, "frame_ids": frame_ids}
+    full = logits_of(model, **inputs)
+
+    def cached_inputs():
+        prefix = {name: None if value is None else value[..., :-FRAME] for name, value in inputs.items()}
+        cache = model(**prefix).past_key_values
+        frame = {"input_ids": input_ids[:, -FRAME:], "position_ids": position_ids[..., -FRAME:]}
+        return {**frame, "attention_mask": attention_mask, "past_key_values": cache, "is_causal": False}
+
+    for num_rows in (4, 1):
+        positions = torch.stack([torch.randperm(FRAME)[:num_rows] for _ in rows])
+        logits = logits_of(model, **(inputs if case == "whole" else cached_inputs()), logits_to_keep=positions)
+        offset = 0 if case == "whole" else input_ids.shape[1] - FRAME
+        assert_close(logits, torch.take_along_dim(full, positions[..., None] + offset, dim=1))
+
+
+@torch.no_grad()
+def test_logits_of_hidden_states_that_were_kept(model):
+    input_ids = build_row(model.config)[None]
+    positions = torch.tensor([1, 4, 9])
+    output = model(input_ids=input_ids, logits_to_keep=positions, skip_logits=True)
+    assert output.logits is None and output.last_hidden_state.shape == (1, 3, model.config.hidden_size)
+    for options in ({}, {"visual_logits_only": True}):
+        logits = model(last_hidden_state=output.last_hidden_state, **options).logits
+        assert_close(logits, logits_of(model, input_ids=input_ids, logits_to_keep=positions, **options))
+
+
 def test_visual_logits_are_a_slice(model):
     input_ids = build_row(model.config)[None]
     expected = logits_of(model, input_ids=input_ids)[..., VISUAL:]

@@ -10,8 +10,10 @@ import torch
 from accelerate import cpu_offload
 from diffusers.callbacks import PipelineCallback
 from tokenizers import Tokenizer, models, pre_tokenizers
+from torch.ao.quantization import quantize_dynamic
 from transformers import PreTrainedTokenizerFast
 
+from lumos_hf import pipeline_lumos_video
 from lumos_hf.configuration_lumos import LumosConfig
 from lumos_hf.cosmos_video_tokenizer import CosmosVideoTokenizer
 from lumos_hf.modeling_lumos import LumosForCausalLM
@@ -126,14 +128,15 @@ def codes_of(pipe, *arguments, seed=0, **options):
 
 
 class ForwardCalls:
-    """Records the inputs of every forward pass of a module."""
+    """Records the token ids of every forward pass of a transformer; calls of its output head alone have none."""
 
     def __init__(self, module):
         self.inputs = []
         self.handle = module.register_forward_pre_hook(self.record, with_kwargs=True)
 
     def record(self, module, args, kwargs):
-        self.inputs.append(kwargs["input_ids"].clone())
+        if "input_ids" in kwargs:
+            self.inputs.append(kwargs["input_ids"].clone())
 
     def __enter__(self):
         return self.inputs
@@ -349,7 +352,10 @@ def test_input_ids_of_different_lengths(code_pipe):
 
 
 def test_num_videos_per_prompt(pipe):
-    codes = codes_of(pipe, CAPTIONS[:2], num_videos_per_prompt=2, generator=generators(0, 1, 2, 3))
+    with ForwardCalls(pipe.transformer) as calls:
+        codes = codes_of(pipe, CAPTIONS[:2], num_videos_per_prompt=2, generator=generators(0, 1, 2, 3))
+    # Videos of one prompt share what is cached of it.
+    assert [len(ids) for ids in calls[:3]] == [2, 2, 4]
     for row, (caption, seed) in enumerate(zip([CAPTIONS[0]] * 2 + [CAPTIONS[1]] * 2, range(4))):
         assert torch.equal(codes[row : row + 1], codes_of(pipe, caption, seed=seed))
 
@@ -406,6 +412,94 @@ def test_history_is_masked_in_part_and_given_frames_are_not(code_pipe, ratio, nu
 
 def test_one_step_is_enough(code_pipe):
     codes = codes_of(code_pipe, input_ids=PROMPT_IDS, latents=random_codes(1, 1, H, W), num_inference_steps=1)
+    assert codes.shape == (1, 3, H, W) and (codes != UNKNOWN_CODE).all()
+
+
+# Fast and plain steps
+
+
+def plain(pipe):
+    """The same components, but every step holds all logits and is one call of the scheduler."""
+    result = LumosVideoPipeline(**pipe.components)
+    result.set_progress_bar_config(disable=True)
+    result._decode_step = result._plain_decode_step
+    return result
+
+
+@pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
+@pytest.mark.parametrize("bytes_of_logits", [1, 7 * 4 * NUM_CODES, 2**25])
+def test_fast_steps_equal_plain_steps(code_pipe, guidance_scale, bytes_of_logits, monkeypatch):
+    monkeypatch.setitem(pipeline_lumos_video._MAX_LOGITS_BYTES, "cpu", bytes_of_logits)
+    rows = [PROMPT_IDS, [0, 9, 102], [0, 3, 4, 5, 6, 7, 8, 102]]
+    results = [
+        codes_of(pipe, input_ids=rows, generator=generators(0, 1, 2), guidance_scale=guidance_scale)
+        for pipe in (code_pipe, plain(code_pipe))
+    ]
+    assert torch.equal(*results)
+
+
+def test_rows_may_have_different_numbers_of_undecided_codes(code_pipe):
+    """None at all in one of them, and later none in any."""
+
+    def callback(pipe, step, timestep, callback_kwargs):
+        latents = callback_kwargs["latents"].clone()
+        latents[0] = 17
+        latents[1, : 2 * step] = 18
+        return {"latents": latents}
+
+    results = [
+        codes_of(
+            pipe, input_ids=[PROMPT_IDS] * 2, generator=generators(0, 1), num_frames=5, callback_on_step_end=callback
+        )
+        for pipe in (code_pipe, plain(code_pipe))
+    ]
+    assert torch.equal(*results)
+
+
+def test_logits_never_exist_for_more_than_a_chunk(code_pipe, monkeypatch):
+    rows_per_chunk = 5
+    monkeypatch.setitem(pipeline_lumos_video._MAX_LOGITS_BYTES, "cpu", rows_per_chunk * 4 * NUM_CODES)
+    numbers_of_rows = []
+
+    def record(module, args, kwargs, output):
+        if output.logits is not None:
+            numbers_of_rows.append(output.logits.shape[:-1].numel())
+
+    handle = code_pipe.transformer.register_forward_hook(record, with_kwargs=True)
+    codes_of(code_pipe, input_ids=PROMPT_IDS, num_frames=1)
+    handle.remove()
+    # Three steps for 32, 27 and 15 undecided codes.
+    assert numbers_of_rows == [5] * 6 + [2] + [5] * 5 + [2] + [5] * 3
+
+
+class LowRankHead(torch.nn.Module):
+    """What an adapter makes of an output head: a product beside the original one."""
+
+    def __init__(self, base):
+        super().__init__()
+        self.base = base
+        self.down = torch.nn.Linear(base.in_features, 2, bias=False)
+        self.up = torch.nn.Linear(2, base.out_features, bias=False)
+
+    def forward(self, hidden_states):
+        return self.base(hidden_states) + self.up(self.down(hidden_states))
+
+
+def test_wrapped_heads_are_called_as_they_are():
+    pipe = build_pipeline(tokenizer=None, vqvae=None)
+    unwrapped = codes_of(pipe, input_ids=PROMPT_IDS)
+    pipe.transformer.lm_head = LowRankHead(pipe.transformer.lm_head)
+    assert not pipe.transformer.has_plain_head
+    codes = codes_of(pipe, input_ids=PROMPT_IDS)
+    assert torch.equal(codes, codes_of(plain(pipe), input_ids=PROMPT_IDS))
+    assert not torch.equal(codes, unwrapped)
+
+
+def test_quantised_heads_are_called_as_they_are():
+    pipe = build_pipeline(tokenizer=None, vqvae=None)
+    quantize_dynamic(pipe.transformer, {"lm_head"}, inplace=True)
+    assert not pipe.transformer.has_plain_head
+    codes = codes_of(pipe, input_ids=PROMPT_IDS)
     assert codes.shape == (1, 3, H, W) and (codes != UNKNOWN_CODE).all()
 
 
@@ -599,6 +693,63 @@ def test_pipeline_callbacks_name_their_tensors(code_pipe):
         callback_on_step_end_tensor_inputs=None,
     )
     assert recorder.shapes == [(1, H, W)] * 3
+
+
+# Streams
+
+
+@pytest.mark.parametrize("output_type", ["pil", "np", "pt", "latent"])
+@pytest.mark.parametrize("num_given", [0, 1, 2])
+def test_a_stream_gives_the_frames_of_a_call(pipe, output_type, num_given):
+    given = random_codes(2, num_given, H, W) if num_given else None
+    options = {**SMALL, "latents": given, "output_type": output_type}
+    captions = CAPTIONS[:2]
+    expected = pipe(captions, generator=generators(0, 1), **options).frames
+    parts = list(pipe.stream(captions, generator=generators(0, 1), **options))
+    assert len(parts) == 3
+    if output_type == "pil":
+        assert [[len(frames) for frames in part] for part in parts] == [[1, 1], [4, 4], [4, 4]]
+        for row, frames in enumerate(expected):
+            streamed = [frame for part in parts for frame in part[row]]
+            assert all(np.array_equal(*pair) for pair in zip(streamed, frames, strict=True))
+    else:
+        np.testing.assert_array_equal(np.concatenate(parts, axis=1), expected)
+
+
+def test_the_first_pixels_come_after_one_latent_frame(pipe):
+    with ForwardCalls(pipe.transformer) as calls:
+        stream = pipe.stream("waves", **SMALL)
+        assert len(calls) == 0
+        assert len(next(stream)[0]) == 1
+        # Twice the prompt and three steps; nothing of the second frame.
+        assert len(calls) == 2 * (1 + 3)
+        assert torch.is_grad_enabled()
+        stream.close()
+    assert len(pipe("waves", **SMALL).frames[0]) == 9
+
+
+def test_a_stream_can_be_interrupted(pipe):
+    def callback(pipe, step, timestep, callback_kwargs):
+        pipe._interrupt = step == 4
+        return {}
+
+    parts = list(pipe.stream("waves", callback_on_step_end=callback, **SMALL))
+    assert [len(part[0]) for part in parts] == [1, 4]
+
+
+def test_bad_input_of_a_stream(pipe):
+    with pytest.raises(ValueError, match="`fps` must be a positive integer, got 0"):
+        next(pipe.stream("waves", **{**SMALL, "fps": 0}))
+
+
+def test_a_stream_with_model_offload(pipe):
+    offloaded = build_pipeline()
+    offloaded.enable_model_cpu_offload(device="cpu")
+    expected, result = (
+        list(each.stream("waves", output_type="pt", generator=torch.Generator().manual_seed(0), **SMALL))
+        for each in (pipe, offloaded)
+    )
+    assert all(torch.equal(*parts) for parts in zip(expected, result, strict=True))
 
 
 # Saving, loading, moving

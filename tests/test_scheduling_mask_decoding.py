@@ -214,6 +214,23 @@ def test_sampling_takes_the_first_code_whose_cumulative_probability_reaches_the_
     assert sample_from_cumulative(logits.expand(6, -1), uniforms).tolist() == [0, 0, 1, 1, 2, 2]
 
 
+@pytest.mark.parametrize("num_codes", [1, 255, 256, 257, 768, 1000])
+def test_sampling_by_blocks_equals_the_plain_cumulative_sum(num_codes):
+    logits = 3 * torch.randn(500, num_codes, generator=seeded(0), dtype=torch.float64)
+    uniforms = torch.rand(500, generator=seeded(1), dtype=torch.float64)
+    uniforms[:2] = torch.tensor([0.0, 1 - 2**-24])
+    reached = logits.softmax(dim=-1).cumsum(dim=-1) >= uniforms[:, None]
+    assert torch.equal(sample_from_cumulative(logits, uniforms), reached.int().argmax(dim=-1))
+
+
+@pytest.mark.parametrize("uniform", [0.0, 0.25, 0.5, 0.75, 1 - 2**-24])
+def test_blocks_without_possible_codes_are_passed_over(uniform):
+    logits = torch.full((1, 4 * 256), -torch.inf)
+    possible = [256 + 3, 256 + 200, 768 + 7]
+    logits[0, possible] = torch.randn(3, generator=seeded(0))
+    assert sample_from_cumulative(logits, torch.tensor([uniform])).item() in possible
+
+
 def test_impossible_codes_are_never_sampled():
     logits = torch.tensor([[-math.inf, 0.0, 0.0, -math.inf]]).expand(3, -1)
     codes = sample_from_cumulative(logits, torch.tensor([0.0, 0.5, 1 - 2**-24]))

@@ -8,18 +8,24 @@ of diffusers.
 """
 
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.autoencoders.autoencoder_kl_cosmos import (
+    CosmosCausalAttention,
     CosmosCausalConv3d,
     CosmosCausalGroupNorm,
     CosmosDecoder3d,
     CosmosDownsample3d,
     CosmosEncoder3d,
     CosmosPatchEmbed3d,
+    CosmosTemporalAttentionProcessor2_0,
     CosmosUnpatcher3d,
     CosmosUpsample3d,
 )
@@ -77,6 +83,33 @@ class FiniteScalarQuantizer(nn.Module):
         return (digits - half).float() / half
 
 
+@dataclass
+class PastFrames:
+    """What the modules of a decoder remember of the frames before those being decoded; empty before the first ones."""
+
+    is_empty: bool = True
+    states: dict[nn.Module, torch.Tensor] = field(default_factory=dict)
+
+    @contextmanager
+    def continued(self) -> Iterator[None]:
+        """Lets all decoders called inside take their input for the continuation of what is remembered."""
+        token = _past_frames.set(self)
+        try:
+            yield
+        finally:
+            _past_frames.reset(token)
+        self.is_empty = False
+
+
+# None where whole videos are computed.
+_past_frames: ContextVar[PastFrames | None] = ContextVar("past_frames", default=None)
+
+
+def _starts_video() -> bool:
+    past = _past_frames.get()
+    return past is None or past.is_empty
+
+
 def _fold_frames(video: torch.Tensor) -> torch.Tensor:
     """`(batch, channels, frames, height, width)` to `(batch * frames, channels, height, width)`, channels last."""
     return video.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
@@ -109,12 +142,22 @@ class FactorizedCausalConv3d(CosmosCausalConv3d):
         return _unfold_frames(frames, hidden_states.shape[0])
 
     def _convolve_time(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        lines = _fold_space(hidden_states)
-        # Autocast would copy to float32 and back only to repeat the first frame.
-        with torch.autocast(lines.device.type, enabled=False):
-            lines = F.pad(lines, (0, 0, self.temporal_pad, 0), mode="replicate")
+        lines = self._extend_to_past(_fold_space(hidden_states))
         lines = F.conv2d(lines, self.weight.squeeze(4), self.bias, stride=(self.stride[0], 1))
         return lines.unflatten(3, hidden_states.shape[3:])
+
+    def _extend_to_past(self, lines: torch.Tensor) -> torch.Tensor:
+        past = _past_frames.get()
+        if _starts_video():
+            # Autocast would copy to float32 and back only to repeat the first frame.
+            with torch.autocast(lines.device.type, enabled=False):
+                lines = F.pad(lines, (0, 0, self.temporal_pad, 0), mode="replicate")
+        else:
+            lines = torch.cat([past.states[self], lines], dim=2)
+        if past is not None:
+            # A view would keep all frames alive.
+            past.states[self] = lines[:, :, lines.shape[2] - self.temporal_pad :].clone()
+        return lines
 
 
 class FactorizedDownsample3d(CosmosDownsample3d):
@@ -137,10 +180,10 @@ class FactorizedUpsample3d(CosmosUpsample3d):
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         if self.temporal_upsample:
-            if hidden_states.shape[2] > 1:
-                size = hidden_states.shape[3:]
-                lines = F.interpolate(_fold_space(hidden_states), scale_factor=(2.0, 1.0))
-                hidden_states = lines.unflatten(3, size)[:, :, 1:]
+            size = hidden_states.shape[3:]
+            lines = F.interpolate(_fold_space(hidden_states), scale_factor=(2.0, 1.0))
+            # The first frame of a video stands for itself alone.
+            hidden_states = lines.unflatten(3, size)[:, :, 1 if _starts_video() else 0 :]
             hidden_states = self.conv1(hidden_states) + hidden_states
         if self.spatial_upsample:
             frames = F.interpolate(_fold_frames(hidden_states), scale_factor=2.0)
@@ -195,7 +238,51 @@ class HaarUnpatcher3d(CosmosUnpatcher3d):
         coefficients = coefficients.movedim(1, -1)
         blocks = (coefficients @ self.matrix.to(coefficients.dtype)).unflatten(-1, (-1, size, size, size))
         video = blocks.permute(0, 4, 1, 5, 2, 6, 3, 7).flatten(6).flatten(4, 5).flatten(2, 3)
-        return video[:, :, size - 1 :]
+        return video[:, :, size - 1 if _starts_video() else 0 :]
+
+
+class RearrangingUnpatcher3d(CosmosUnpatcher3d):
+    """Equal to `CosmosUnpatcher3d`, but can also go on with a video, where no frames are repeats of the first one."""
+
+    def forward(self, blocks: torch.Tensor) -> torch.Tensor:
+        if _starts_video():
+            return super().forward(blocks)
+        # All but one frame of the first block count as repeats.
+        return super().forward(torch.cat([blocks[:, :, :1], blocks], dim=2))[:, :, 1:]
+
+
+class TimeAttentionProcessor(CosmosTemporalAttentionProcessor2_0):
+    """Attention of every position to its own past, equal to that of Cosmos, but can also go on with a video."""
+
+    def __call__(
+        self,
+        attn: CosmosCausalAttention,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        past = _past_frames.get()
+        if past is None:
+            return super().__call__(attn, hidden_states, attention_mask)
+
+        def project(projection: nn.Module) -> torch.Tensor:
+            """`(batch * height * width, heads, frames, channels per head)`"""
+            lines = projection(normed).permute(0, 3, 4, 2, 1).flatten(0, 2)
+            return lines.unflatten(2, (attn.num_attention_heads, -1)).transpose(1, 2)
+
+        batch_size, _, num_frames, *size = hidden_states.shape
+        normed = attn.norm(hidden_states)
+        keys_and_values = torch.stack([project(attn.to_k), project(attn.to_v)])
+        if not past.is_empty:
+            keys_and_values = torch.cat([past.states[attn], keys_and_values], dim=3)
+        past.states[attn] = keys_and_values
+
+        num_keys = keys_and_values.shape[3]
+        mask = hidden_states.new_ones(num_frames, num_keys, dtype=torch.bool).tril(num_keys - num_frames)
+        lines = F.scaled_dot_product_attention(project(attn.to_q), *keys_and_values, attn_mask=mask)
+        attended = lines.transpose(1, 2).flatten(2).unflatten(0, (batch_size, *size)).permute(0, 4, 3, 1, 2)
+        for module in attn.to_out:
+            attended = module(attended)
+        return attended + hidden_states
 
 
 class PositionNorm(CosmosCausalGroupNorm):
@@ -211,6 +298,7 @@ _FACTORIZED = {
     CosmosCausalConv3d: FactorizedCausalConv3d,
     CosmosDownsample3d: FactorizedDownsample3d,
     CosmosUpsample3d: FactorizedUpsample3d,
+    CosmosUnpatcher3d: RearrangingUnpatcher3d,
 }
 
 
@@ -349,6 +437,8 @@ class CosmosVideoTokenizer(ModelMixin, AutoencoderMixin, ConfigMixin):
             module.__class__ = _FACTORIZED.get(type(module), type(module))
             if config.norm == "position" and isinstance(module, CosmosCausalGroupNorm):
                 module.__class__ = PositionNorm
+            if isinstance(getattr(module, "processor", None), CosmosTemporalAttentionProcessor2_0):
+                module.processor = TimeAttentionProcessor()
         if config.patch_type == "haar":
             self.encoder.patch_embed = HaarPatchEmbed3d(config.in_channels, config.patch_size)
             self.decoder.unpatch_embed = HaarUnpatcher3d(config.out_channels, config.patch_size)
@@ -416,9 +506,8 @@ class CosmosVideoTokenizer(ModelMixin, AutoencoderMixin, ConfigMixin):
         codes = self.quantize(self.encode_latents(video))
         return self.quantizer.codes_to_indices(codes.movedim(1, -1))
 
-    @apply_forward_hook
     def decode(self, indices: torch.Tensor) -> torch.Tensor:
-        """Turn code indices into a video.
+        """Turn code indices into a video, one latent frame after another, so that memory hardly grows with its length.
 
         Args:
             indices: integers `(batch, latent_frames, latent_height, latent_width)`, from 0 to `codebook_size - 1`.
@@ -430,7 +519,34 @@ class CosmosVideoTokenizer(ModelMixin, AutoencoderMixin, ConfigMixin):
             ValueError: if the shape, the dtype or the range of the indices is not as described.
         """
         self._check_indices(indices)
-        return self.decode_codes(self.quantizer.indices_to_codes(indices).movedim(-1, 1))
+        return torch.cat(list(self.decode_stream(indices.split(1, dim=1))), dim=2)
+
+    def decode_stream(self, chunks: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """Decode a video while its code indices arrive.
+
+        Between chunks only the last frames that convolutions reach back to, and the keys and values of attention over
+        time, are kept. The result equals that of decoding everything at once, up to rounding.
+
+        Args:
+            chunks: integers `(batch, latent_frames, latent_height, latent_width)`, one or more latent frames at a time.
+
+        Yields:
+            For every chunk its part of the video, `(batch, channels, frames, height, width)`: one frame for the first
+            latent frame, as many as the temporal compression for others.
+
+        Raises:
+            ValueError: if the shape, the dtype or the range of indices is not as described.
+        """
+        past = defaultdict(PastFrames)
+        for indices in chunks:
+            yield self._decode_next(indices, past)
+
+    @apply_forward_hook
+    def _decode_next(self, indices: torch.Tensor, past: dict[Hashable, PastFrames]) -> torch.Tensor:
+        """Continue a video; the past belongs to parts of the batch and to tiles."""
+        self._check_indices(indices)
+        codes = self.quantizer.indices_to_codes(indices).movedim(-1, 1).to(self.dtype)
+        return self._decode_parts(codes, past)
 
     def forward(self, video: torch.Tensor) -> torch.Tensor:
         """Reconstruct a video `(batch, channels, frames, height, width)`, differentiably: what training needs."""
@@ -449,20 +565,26 @@ class CosmosVideoTokenizer(ModelMixin, AutoencoderMixin, ConfigMixin):
 
     def decode_codes(self, codes: torch.Tensor) -> torch.Tensor:
         """Video `(batch, channels, frames, height, width)` of codes `(batch, len(levels), ...)` in [-1, 1]."""
-        codes = codes.to(self.dtype)
+        return self._decode_parts(codes.to(self.dtype), past=None)
+
+    def _decode_parts(self, codes: torch.Tensor, past: dict[Hashable, PastFrames] | None) -> torch.Tensor:
         parts = codes.split(1) if self.use_slicing else [codes]
-        return torch.cat([self._decode_part(part) for part in parts])
+        return torch.cat([self._decode_part(part, index, past) for index, part in enumerate(parts)])
 
     def _encode_part(self, video: torch.Tensor) -> torch.Tensor:
         if self._exceeds_tile(video.shape[3], video.shape[4]):
             return self._encode_tiles(video)
         return self.quant_conv(self.encoder(video))
 
-    def _decode_part(self, codes: torch.Tensor) -> torch.Tensor:
+    def _decode_part(self, codes: torch.Tensor, part: int, past: dict[Hashable, PastFrames] | None) -> torch.Tensor:
         ratio = self.config.spatial_compression_ratio
         if self._exceeds_tile(codes.shape[3] * ratio, codes.shape[4] * ratio):
-            return self._decode_tiles(codes)
-        return self.decoder(self.post_quant_conv(codes))
+            return self._decode_tiles(codes, part, past)
+        return self._decode_tile(codes, None if past is None else past[part])
+
+    def _decode_tile(self, codes: torch.Tensor, past: PastFrames | None) -> torch.Tensor:
+        with nullcontext() if past is None else past.continued():
+            return self.decoder(self.post_quant_conv(codes))
 
     def _exceeds_tile(self, height: int, width: int) -> bool:
         return self.use_tiling and (height > self.tile_sample_min_height or width > self.tile_sample_min_width)
@@ -485,12 +607,11 @@ class CosmosVideoTokenizer(ModelMixin, AutoencoderMixin, ConfigMixin):
             strips.append(torch.cat(strip, dim=-1))
         return torch.cat(strips, dim=-2)
 
-    def _decode_tiles(self, codes: torch.Tensor) -> torch.Tensor:
-        batch_size, _, latent_frames, latent_height, latent_width = codes.shape
+    def _decode_tiles(self, codes: torch.Tensor, part: int, past: dict[Hashable, PastFrames] | None) -> torch.Tensor:
+        latent_height, latent_width = codes.shape[3:]
         ratio = self.config.spatial_compression_ratio
-        num_frames = (latent_frames - 1) * self.config.temporal_compression_ratio + 1
         size = (latent_height * ratio, latent_width * ratio)
-        video = codes.new_zeros(batch_size, self.config.out_channels, num_frames, *size, dtype=torch.float32)
+        video = None
         total_weight = codes.new_zeros(size, dtype=torch.float32)
         row_overlap = self.tile_sample_min_height - self.tile_sample_stride_height
         column_overlap = self.tile_sample_min_width - self.tile_sample_stride_width
@@ -500,7 +621,10 @@ class CosmosVideoTokenizer(ModelMixin, AutoencoderMixin, ConfigMixin):
             for left, right in columns:
                 column_weights = _blend_weights((right - left) * ratio, column_overlap, codes.device)
                 weight = row_weights[:, None] * column_weights
-                tile = self.decoder(self.post_quant_conv(codes[..., top:bottom, left:right]))
+                tile_past = None if past is None else past[part, top, left]
+                tile = self._decode_tile(codes[..., top:bottom, left:right], tile_past)
+                if video is None:
+                    video = tile.new_zeros(*tile.shape[:3], *size, dtype=torch.float32)
                 area = (..., slice(top * ratio, bottom * ratio), slice(left * ratio, right * ratio))
                 video[area] += tile * weight
                 total_weight[area] += weight

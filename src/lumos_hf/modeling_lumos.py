@@ -12,6 +12,7 @@ Shape suffixes: B batch, L tokens fed, H heads, D width of a head, 3 time, heigh
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -27,8 +28,8 @@ from transformers.models.llama.modeling_llama import (
     LlamaMLP,
     LlamaRMSNorm,
     LlamaRotaryEmbedding,
-    apply_rotary_pos_emb,
     eager_attention_forward,
+    rotate_half,
 )
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple
@@ -86,6 +87,16 @@ class LumosRotaryEmbedding(LlamaRotaryEmbedding):
         return cos.to(x.dtype), sin.to(x.dtype)
 
 
+def _rotate(states_BHLD: torch.Tensor, cos_BLD: torch.Tensor, sin_BLD: torch.Tensor) -> torch.Tensor:
+    cos_B1LD, sin_B1LD = cos_BLD[:, None], sin_BLD[:, None]
+    return states_BHLD * cos_B1LD + rotate_half(states_BHLD) * sin_B1LD
+
+
+def _select(rows_BLX: torch.Tensor, index_BR: torch.LongTensor | None) -> torch.Tensor:
+    """Rows `(B, R, X)` at the given index, or all of them."""
+    return rows_BLX if index_BR is None else torch.take_along_dim(rows_BLX, index_BR[..., None], dim=1)
+
+
 class LumosHeadLayerNorm(nn.Module):
     """
     LayerNorm over each head, with weights per shard.
@@ -138,15 +149,17 @@ class LumosAttention(nn.Module):
         position_embeddings: tuple[torch.Tensor, torch.Tensor],
         attention_mask: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
+        query_index: torch.LongTensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        input_shape = hidden_states.shape[:-1]
-        head_shape = (*input_shape, -1, self.head_dim)
+        """Attention of all tokens, or of those at `query_index` `(batch, queries)` alone, without a mask then."""
+        query_inputs = _select(hidden_states, query_index)
+        query_embeddings = tuple(_select(table, query_index) for table in position_embeddings)
 
-        query_states = self.q_norm(self.q_proj(hidden_states).view(head_shape)).transpose(1, 2)
-        key_states = self.k_norm(self.k_proj(hidden_states).view(head_shape)).transpose(1, 2)
-        value_states = self.v_proj(hidden_states).view(head_shape).transpose(1, 2)
-        query_states, key_states = apply_rotary_pos_emb(query_states, key_states, *position_embeddings)
+        query_states = self.q_norm(self.q_proj(query_inputs).unflatten(-1, (-1, self.head_dim))).transpose(1, 2)
+        key_states = self.k_norm(self.k_proj(hidden_states).unflatten(-1, (-1, self.head_dim))).transpose(1, 2)
+        value_states = self.v_proj(hidden_states).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+        query_states, key_states = _rotate(query_states, *query_embeddings), _rotate(key_states, *position_embeddings)
 
         if past_key_values is not None:
             key_states, value_states = past_key_values.update(key_states, value_states, self.layer_idx)
@@ -164,7 +177,7 @@ class LumosAttention(nn.Module):
             scaling=self.scaling,
             **kwargs,
         )
-        attn_output = self.o_proj(attn_output.reshape(*input_shape, -1).contiguous())
+        attn_output = self.o_proj(attn_output.flatten(-2).contiguous())
         return attn_output, attn_weights
 
 
@@ -184,6 +197,7 @@ class LumosDecoderLayer(GradientCheckpointingLayer):
         position_embeddings: tuple[torch.Tensor, torch.Tensor],
         attention_mask: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
+        query_index: torch.LongTensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> torch.Tensor:
         attn_output, _ = self.self_attn(
@@ -191,9 +205,10 @@ class LumosDecoderLayer(GradientCheckpointingLayer):
             position_embeddings,
             attention_mask=attention_mask,
             past_key_values=past_key_values,
+            query_index=query_index,
             **kwargs,
         )
-        hidden_states = hidden_states + attn_output
+        hidden_states = _select(hidden_states, query_index) + attn_output
         return hidden_states + self.mlp(self.post_attention_layernorm(hidden_states))
 
 
@@ -236,9 +251,13 @@ class LumosModel(LumosPreTrainedModel):
         inputs_embeds: torch.Tensor | None = None,
         use_cache: bool | None = None,
         is_causal: bool = True,
+        rows_to_keep: torch.LongTensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPast:
-        """Hidden states after the last norm, `(batch, length, hidden_size)`; see [`LumosForCausalLM.forward`]."""
+        """
+        Hidden states after the last norm, `(batch, length, hidden_size)`, or those at `rows_to_keep`, `(batch, rows)`;
+        see [`LumosForCausalLM.forward`].
+        """
         _check_inputs(input_ids, inputs_embeds, attention_mask, position_ids, frame_ids, past_key_values)
         position_ids, frame_ids = self._complete_layout(
             input_ids, attention_mask, position_ids, frame_ids, past_key_values, is_causal
@@ -252,6 +271,8 @@ class LumosModel(LumosPreTrainedModel):
 
         mask = self._attention_mask(inputs_embeds, attention_mask, frame_ids, past_key_values, is_causal)
         position_embeddings = self.rotary_emb(inputs_embeds, position_ids)
+        # The last layer needs queries for the rows that are kept only. Masks would have to be cut to them, though.
+        keeps_early = rows_to_keep is not None and mask is None and not is_causal
 
         hidden_states = inputs_embeds
         for layer in self.layers:
@@ -260,9 +281,12 @@ class LumosModel(LumosPreTrainedModel):
                 position_embeddings,
                 attention_mask=mask,
                 past_key_values=past_key_values,
+                query_index=rows_to_keep if keeps_early and layer is self.layers[-1] else None,
                 is_causal=is_causal,
                 **kwargs,
             )
+        if not keeps_early:
+            hidden_states = _select(hidden_states, rows_to_keep)
         return BaseModelOutputWithPast(
             last_hidden_state=self.norm(hidden_states),
             past_key_values=past_key_values,
@@ -358,6 +382,19 @@ def _frame_ids_of_keys(frame_ids_BL: torch.LongTensor, past_key_values: Cache | 
     return frame_ids_BL.new_full((batch_size, num_keys), -1).index_copy(1, key_index, frame_ids_BL)
 
 
+@dataclass
+class LumosCausalLMOutput(CausalLMOutputWithPast):
+    """
+    `CausalLMOutputWithPast` with one more field.
+
+    Args:
+        last_hidden_state (`torch.Tensor`, *optional*):
+            With `skip_logits`: what the output head would have got.
+    """
+
+    last_hidden_state: torch.Tensor | None = None
+
+
 class LumosForCausalLM(LumosPreTrainedModel):
     """
     The Lumos transformer with its output head.
@@ -389,10 +426,12 @@ class LumosForCausalLM(LumosPreTrainedModel):
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         visual_logits_only: bool = False,
+        skip_logits: bool = False,
+        last_hidden_state: torch.Tensor | None = None,
         num_items_in_batch: int | torch.Tensor | None = None,
         is_causal: bool = True,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> CausalLMOutputWithPast:
+    ) -> LumosCausalLMOutput:
         r"""
         Args:
             input_ids (`torch.LongTensor` of shape `(batch, length)`, *optional*):
@@ -417,10 +456,18 @@ class LumosForCausalLM(LumosPreTrainedModel):
             use_cache (`bool`, *optional*):
                 Whether to return `past_key_values`; defaults to `config.use_cache`, and to `False` with `labels`.
             logits_to_keep (`int` or `torch.Tensor`, defaults to 0):
-                Where to compute logits: an int for so many last positions (0 for all), a 1-D tensor of positions, or a
-                2-D bool mask, which gives logits of shape `(number of True, vocabulary)`. Not used with `labels`.
+                Where to compute logits: an int for so many last positions (0 for all), a 1-D tensor of positions, a
+                2-D tensor of positions `(batch, rows)`, or a 2-D bool mask, which gives logits of shape
+                `(number of True, vocabulary)`. 2-D positions also spare the last layer the other rows where there is
+                no mask. Not used with `labels`.
             visual_logits_only (`bool`, defaults to `False`):
                 Whether to compute the logits of the visual codes only, `(..., visual_vocab_size)`.
+            skip_logits (`bool`, defaults to `False`):
+                Whether to return `last_hidden_state` at `logits_to_keep` instead of logits. Not used with `labels`.
+            last_hidden_state (`torch.Tensor` of shape `(..., hidden_size)`, *optional*):
+                Rows that an earlier call returned, instead of tokens: only their logits are computed, so that a large
+                vocabulary can be worked off in chunks. Going through this method, like everything else, lets hooks
+                bring offloaded weights in.
             num_items_in_batch (`int` or `torch.Tensor`, *optional*):
                 Divides the summed loss, for accumulation over several batches. Without it the loss is a mean.
             is_causal (`bool`, defaults to `True`):
@@ -429,7 +476,7 @@ class LumosForCausalLM(LumosPreTrainedModel):
                 `attention_mask` over prefix and frame, for left-padded rows, still holds.
 
         Returns:
-            `CausalLMOutputWithPast`. `loss` is the cross entropy over the visual codes at the positions that count,
+            [`LumosCausalLMOutput`]. `loss` is the cross entropy over the visual codes at the positions that count,
             averaged over all of them in the batch; as in the official code, tokens whose loss is exactly 0 are left
             out of the mean. With `labels`, `logits` are those of these positions only,
             `(number of counted labels, visual_vocab_size)`, in row-major order; nothing else is computed.
@@ -452,10 +499,13 @@ class LumosForCausalLM(LumosPreTrainedModel):
         torch.Size([1, 131, 129536])
         ```
         """
+        if last_hidden_state is not None:
+            return LumosCausalLMOutput(logits=self._logits(last_hidden_state, visual_logits_only))
         if labels is not None:
             tokens = inputs_embeds if input_ids is None else input_ids
             _check_shape("labels", labels, "(batch, length)", tuple(tokens.shape[:2]))
             use_cache = bool(use_cache)
+        keeps_rows = labels is None and _is_row_index(logits_to_keep)
         outputs: BaseModelOutputWithPast = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -465,27 +515,43 @@ class LumosForCausalLM(LumosPreTrainedModel):
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
             is_causal=is_causal,
+            rows_to_keep=logits_to_keep if keeps_rows else None,
             **kwargs,
         )
-        loss = None
+        loss = logits = kept_states = None
         if labels is not None:
             loss, logits = self._visual_loss(outputs.last_hidden_state, labels, num_items_in_batch)
         else:
-            hidden_states = slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep)
-            logits = self.visual_logits(hidden_states) if visual_logits_only else self.lm_head(hidden_states)
-        return CausalLMOutputWithPast(
+            kept_states = outputs.last_hidden_state
+            if not keeps_rows:
+                kept_states = slice_logits_to_keep(kept_states, logits_to_keep)
+            if not skip_logits:
+                logits = self._logits(kept_states, visual_logits_only)
+        return LumosCausalLMOutput(
             loss=loss,
             logits=logits,
+            last_hidden_state=kept_states if skip_logits else None,
             past_key_values=outputs.past_key_values,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
 
+    @property
+    def has_plain_head(self) -> bool:
+        """
+        Whether the output head is a matrix product and nothing else, so that logits of a linear combination of hidden
+        states are that combination of logits, and a part of them comes from a part of the weight.
+        """
+        return _is_plain_linear(self.lm_head)
+
+    def _logits(self, hidden_states: torch.Tensor, visual_logits_only: bool) -> torch.Tensor:
+        return self.visual_logits(hidden_states) if visual_logits_only else self.lm_head(hidden_states)
+
     def visual_logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """Logits of the visual codes, `(..., visual_vocab_size)`, from hidden states `(..., hidden_size)`."""
         start = self.config.visual_token_offset
         end = start + self.config.visual_vocab_size
-        if _is_plain_linear(self.lm_head):
+        if self.has_plain_head:
             return F.linear(hidden_states, self.lm_head.weight[start:end])
         return self.lm_head(hidden_states)[..., start:end]
 
@@ -501,6 +567,10 @@ class LumosForCausalLM(LumosPreTrainedModel):
         elif torch.is_tensor(num_items_in_batch):
             num_items_in_batch = num_items_in_batch.to(token_losses.device)
         return token_losses.sum() / num_items_in_batch, logits
+
+
+def _is_row_index(logits_to_keep: int | torch.Tensor) -> bool:
+    return torch.is_tensor(logits_to_keep) and logits_to_keep.ndim == 2 and logits_to_keep.dtype != torch.bool
 
 
 def _is_plain_linear(module: nn.Module) -> bool:
@@ -519,4 +589,4 @@ def _is_plain_linear(module: nn.Module) -> bool:
     )
 
 
-__all__ = ["LumosForCausalLM", "LumosModel", "LumosPreTrainedModel"]
+__all__ = ["LumosCausalLMOutput", "LumosForCausalLM", "LumosModel", "LumosPreTrainedModel"]

@@ -13,7 +13,7 @@ import json
 import math
 import numbers
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,12 @@ from diffusers import DiffusionPipeline
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.utils import BaseOutput, logging, replace_example_docstring
 from huggingface_hub import snapshot_download
-from transformers import DynamicCache, PreTrainedTokenizerBase
+from transformers import Cache, PreTrainedTokenizerBase
 
 from .configuration_lumos import LumosConfig
 from .cosmos_video_tokenizer import CosmosVideoTokenizer
-from .modeling_lumos import LumosForCausalLM
+from .modeling_lumos import LumosCausalLMOutput, LumosForCausalLM
+from .prefix_cache import prefix_cache
 from .scheduling_mask_decoding import MaskDecodingScheduler
 from .token_layout import (
     PIXELS_PER_SIZE_UNIT,
@@ -61,6 +62,9 @@ OFFICIAL_DEFAULTS = {
     "history_mask_ratio": 0.7,
 }
 
+# Size of the float32 logits that exist at a time: enough rows to keep a device busy, in or near its caches.
+_MAX_LOGITS_BYTES = {"cpu": 2**25, "cuda": 2**28}
+
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
 _CONFIG_FILES = {
@@ -85,6 +89,9 @@ EXAMPLE_DOC_STRING = """
 
         >>> image = pipe("A cat on the grass.", num_frames=1).frames[0][0]
         >>> video = pipe("The cat starts to run.", image=image).frames[0]
+
+        >>> for frames in pipe.stream("A cat runs over the grass."):
+        ...     frames[0][0].show()
         ```
 """
 
@@ -113,7 +120,16 @@ class _Branch:
 
     position_ids: torch.LongTensor
     attention_mask: torch.LongTensor | None
-    cache: DynamicCache
+    cache: Cache
+
+    def repeat(self, times: int) -> None:
+        """Makes so many neighbouring rows of every row."""
+        if times == 1:
+            return
+        self.position_ids = self.position_ids.repeat_interleave(times, dim=1)
+        if self.attention_mask is not None:
+            self.attention_mask = self.attention_mask.repeat_interleave(times, dim=0)
+        self.cache.batch_repeat_interleave(times)
 
 
 class LumosVideoPipeline(DiffusionPipeline):
@@ -449,6 +465,96 @@ class LumosVideoPipeline(DiffusionPipeline):
             ValueError: for arguments that are missing, contradict each other or are out of range, and for sequences
                 longer than the context of the transformer.
         """
+        codes = self._generate_codes(
+            prompt=prompt,
+            negative_prompt=negative_prompt,
+            image=image,
+            video=video,
+            height=height,
+            width=width,
+            num_frames=num_frames,
+            fps=fps,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            history_mask_ratio=history_mask_ratio,
+            num_videos_per_prompt=num_videos_per_prompt,
+            generator=generator,
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            latents=latents,
+            output_type=output_type,
+            callback_on_step_end=callback_on_step_end,
+            callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
+        )
+        codes = torch.cat(list(codes), dim=1)
+        if output_type == "latent":
+            frames = codes
+        else:
+            frames = self.video_processor.postprocess_video(self.vqvae.decode(codes).float(), output_type)
+
+        # Offload all models
+        self.maybe_free_model_hooks()
+
+        if not return_dict:
+            return (frames,)
+        return LumosPipelineOutput(frames=frames)
+
+    @torch.no_grad()
+    def stream(
+        self, prompt: str | list[str] | None = None, *, output_type: str = "pil", **options: Any
+    ) -> Iterator[list[list[PIL.Image.Image]] | np.ndarray | torch.Tensor]:
+        """
+        Makes the same videos as [`__call__`], and hands over their frames as soon as they are decoded.
+
+        Args:
+            prompt (`str` or `list[str]`, *optional*), output_type (`str`, defaults to `"pil"`):
+                As in [`__call__`].
+            options:
+                All other arguments of [`__call__`] apart from `return_dict`.
+
+        Yields:
+            What [`LumosPipelineOutput`] holds as `frames`, cut in time: one latent frame after another, given ones
+            included. The first one of a video is one pixel frame, the others are four.
+
+        Raises:
+            ValueError: as [`__call__`], when the first frames are asked for.
+        """
+        codes = self._generate_codes(prompt, output_type=output_type, **options)
+        try:
+            if output_type == "latent":
+                yield from codes
+            else:
+                for pixels in self.vqvae.decode_stream(codes):
+                    yield self.video_processor.postprocess_video(pixels.float(), output_type)
+        finally:
+            self.maybe_free_model_hooks()
+
+    def _generate_codes(
+        self,
+        prompt: str | list[str] | None = None,
+        negative_prompt: str | list[str] | None = None,
+        image: ImageInput | None = None,
+        video: VideoInput | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        num_frames: int | None = None,
+        fps: int | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        history_mask_ratio: float | None = None,
+        num_videos_per_prompt: int = 1,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        input_ids: torch.LongTensor | list[int] | list[list[int]] | None = None,
+        attention_mask: torch.Tensor | list[int] | list[list[int]] | None = None,
+        latents: torch.Tensor | None = None,
+        output_type: str = "pil",
+        callback_on_step_end: Callable[["LumosVideoPipeline", int, torch.Tensor, dict[str, Any]], dict[str, Any]]
+        | PipelineCallback
+        | MultiPipelineCallbacks
+        | None = None,
+        callback_on_step_end_tensor_inputs: list[str] = ["latents"],
+    ) -> Iterator[torch.LongTensor]:
+        """What [`__call__`] does up to pixels. Yields the codes `(B, 1, h, w)` of every frame, given ones first."""
         if isinstance(callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
 
@@ -515,9 +621,11 @@ class LumosVideoPipeline(DiffusionPipeline):
         # 5. Cache everything before the first frame to be made, with the prompt and without it
         visual_ids = self._visual_ids(header_ids, codes)
         num_cached = len(header_ids) + num_given * frame_length(h, w)
-        branches = [self._prefill(_repeat(prefixes, num_videos_per_prompt), visual_ids, num_cached)]
-        if self.do_classifier_free_guidance:
-            branches.append(self._prefill(_repeat(negative_prefixes, num_videos_per_prompt), visual_ids, num_cached))
+        branch_prefixes = [prefixes, negative_prefixes] if self.do_classifier_free_guidance else [prefixes]
+        branches = [
+            self._prefill(each, visual_ids[::num_videos_per_prompt], num_cached, num_videos_per_prompt)
+            for each in branch_prefixes
+        ]
 
         # 6. Make one frame after another
         # Steps stay on the CPU, where the scheduler reads them without waiting for the device.
@@ -525,14 +633,14 @@ class LumosVideoPipeline(DiffusionPipeline):
         self._num_timesteps = (t - num_given) * num_inference_steps
         history_mask_positions = self._history_mask_positions(h, w, history_mask_ratio, device)
         step = 0
+        for frame in range(num_given):
+            yield codes[:, frame : frame + 1]
         with self.progress_bar(total=self._num_timesteps) as progress_bar:
             for frame in range(num_given, t):
                 latents = codes[:, frame]
                 for timestep in self.scheduler.timesteps:
                     self._current_timestep = timestep
-                    logits = self._guided_logits(branches, latents, guidance_scale)
-                    samples = self.scheduler.step(logits, timestep, latents.flatten(1), generator, return_dict=False)
-                    latents, predicted = (sample.view_as(latents) for sample in samples)
+                    latents, predicted = self._decode_step(branches, latents, timestep, guidance_scale, generator)
 
                     if callback_on_step_end is not None:
                         callback_kwargs = {}
@@ -547,25 +655,12 @@ class LumosVideoPipeline(DiffusionPipeline):
                         break
 
                 codes[:, frame] = torch.where(latents == UNKNOWN_CODE, predicted, latents)
+                yield codes[:, frame : frame + 1]
                 if self.interrupt:
-                    codes = codes[:, : frame + 1]
                     break
                 if frame < t - 1:
                     self._cache_history(branches, codes[:, frame], history_mask_positions)
         self._current_timestep = None
-
-        # 7. Turn codes into frames
-        if output_type == "latent":
-            frames = codes
-        else:
-            frames = self.video_processor.postprocess_video(self.vqvae.decode(codes).float(), output_type)
-
-        # Offload all models
-        self.maybe_free_model_hooks()
-
-        if not return_dict:
-            return (frames,)
-        return LumosPipelineOutput(frames=frames)
 
     def _or_default(self, name: str, value: Any | None) -> Any:
         """The value if it is given, or else that of the checkpoint, or else the official one."""
@@ -665,7 +760,9 @@ class LumosVideoPipeline(DiffusionPipeline):
         content = content_positions(h, w)
         return content[self.scheduler.history_mask_indices(len(content), ratio)].to(device)
 
-    def _prefill(self, prefixes: list[list[int]], visual_ids: torch.LongTensor, num_cached: int) -> _Branch:
+    def _prefill(
+        self, prefixes: list[list[int]], visual_ids: torch.LongTensor, num_cached: int, num_videos_per_prompt: int = 1
+    ) -> _Branch:
         """
         Caches prompts, padded on the left to one length, and the visual ids that are known.
 
@@ -673,12 +770,14 @@ class LumosVideoPipeline(DiffusionPipeline):
             prefixes: B lists of token ids, everything before `video_start`.
             visual_ids: `(B, L)` token ids from `video_start` on, with the frames still to be made.
             num_cached: how many of `visual_ids` to cache.
+            num_videos_per_prompt: rows of the result per prefix, which are computed once.
         """
         ids, attention_mask = _join_left_padded(prefixes, visual_ids)
         length = ids.shape[1] - visual_ids.shape[1] + num_cached
         # Positions depend on the first frame, so they come from whole sequences.
         position_ids, frame_ids = derive_layout(ids, self.transformer.config, attention_mask)
-        branch = _Branch(position_ids, attention_mask, DynamicCache(config=self.transformer.config))
+        cache = prefix_cache(self.transformer.config.num_hidden_layers, capacity=ids.shape[1])
+        branch = _Branch(position_ids, attention_mask, cache)
         self.transformer(
             input_ids=ids[:, :length],
             attention_mask=None if attention_mask is None else attention_mask[:, :length],
@@ -686,37 +785,112 @@ class LumosVideoPipeline(DiffusionPipeline):
             frame_ids=frame_ids[:, :length],
             past_key_values=branch.cache,
             use_cache=True,
-            logits_to_keep=1,
-            visual_logits_only=True,
+            skip_logits=True,
         )
+        branch.repeat(num_videos_per_prompt)
         return branch
 
-    def _guided_logits(
-        self, branches: list[_Branch], latents: torch.LongTensor, guidance_scale: float
-    ) -> torch.Tensor:
+    def _decode_step(
+        self,
+        branches: list[_Branch],
+        latents: torch.LongTensor,
+        timestep: torch.Tensor,
+        guidance_scale: float,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+    ) -> tuple[torch.LongTensor, torch.LongTensor]:
         """
-        Logits of the visual codes of the frame that follows the cached ones, after classifier-free guidance.
+        One step for the frame that follows the cached ones: what [`_plain_decode_step`] gives, from the same random
+        numbers, but computed for undecided codes only, and never with the logits of more than a chunk of them.
 
         Every branch sees the same codes: the unconditional one lacks the prompt only, as in the official code.
 
         Args:
             branches: conditional and unconditional, or the conditional one alone for no guidance.
             latents: the frame's codes so far, `(B, h, w)`, -1 where undecided.
-            guidance_scale: 1 for the conditional logits.
+            timestep: of the scheduler.
+            guidance_scale: weight of the conditional branch.
+            generator: see [`__call__`].
 
         Returns:
-            `(B, n, V)`, float32.
+            the codes after the step and the complete prediction, both of the shape of `latents`.
         """
+        sample = latents.flatten(1)
+        undecided = sample == UNKNOWN_CODE
+        token_uniforms, confidence_uniforms = self.scheduler.draw_uniforms(sample.shape, generator, sample.device)
+        undecided_uniforms = token_uniforms[undecided]
+        hidden_states = self._hidden_states(branches, latents)
+        codes, probabilities = self._sample_codes(hidden_states, undecided_uniforms, guidance_scale)
+        predicted = sample.masked_scatter(undecided, codes)
+        probabilities = probabilities.new_ones(sample.shape).masked_scatter(undecided, probabilities)
+        sample = self.scheduler.mask_least_confident(predicted, probabilities, sample, timestep, confidence_uniforms)
+        return sample.view_as(latents), predicted.view_as(latents)
+
+    def _hidden_states(self, branches: list[_Branch], latents: torch.LongTensor) -> list[torch.Tensor]:
+        """What every branch's output head gets for the R undecided codes of a batch of frames, `(R, hidden_size)`."""
+        frame = frame_ids_from_codes(latents, self.transformer.config)
+        positions = visual_positions(*latents.shape[1:], device=latents.device)
+        undecided = latents.flatten(1) == UNKNOWN_CODE
+        # Undecided ones first. Rows with fewer than others get some decided ones as well, and attention needs one row.
+        num_rows = max(1, int(undecided.sum(dim=1).max()))
+        order = undecided.int().argsort(dim=1, descending=True, stable=True)[:, :num_rows]
+        # As indices, so that nothing is read back from the device between the branches.
+        wanted = undecided.gather(1, order).flatten().nonzero()[:, 0]
+        hidden_states = []
+        for branch in branches:
+            output = self._forward_frame(branch, frame, logits_to_keep=positions[order], skip_logits=True)
+            hidden_states.append(output.last_hidden_state.flatten(0, 1)[wanted])
+            branch.cache.crop(-frame.shape[1])
+        return hidden_states
+
+    def _sample_codes(
+        self, hidden_states: list[torch.Tensor], uniforms: torch.Tensor, guidance_scale: float
+    ) -> tuple[torch.LongTensor, torch.Tensor]:
+        """Codes `(R,)` and their probabilities, from each branch's `(R, hidden_size)` and draws `(R,)`."""
+        max_bytes = _MAX_LOGITS_BYTES.get(uniforms.device.type, _MAX_LOGITS_BYTES["cuda"])
+        num_rows = max(1, max_bytes // (self.transformer.config.visual_vocab_size * torch.float32.itemsize))
+        chunks = zip(uniforms.split(num_rows), *(states.split(num_rows) for states in hidden_states), strict=True)
+        samples = [
+            self.scheduler.sample_tokens(self._guided_head(chunk_states, guidance_scale), chunk_uniforms)
+            for chunk_uniforms, *chunk_states in chunks
+        ]
+        codes, probabilities = (torch.cat(parts) for parts in zip(*samples, strict=True))
+        return codes, probabilities
+
+    def _guided_head(self, hidden_states: list[torch.Tensor], guidance_scale: float) -> torch.Tensor:
+        """Guided logits of the visual codes, with one product instead of two where the output head is linear."""
+
+        def logits(states: torch.Tensor) -> torch.Tensor:
+            return self.transformer(last_hidden_state=states, visual_logits_only=True).logits
+
+        if self.transformer.has_plain_head:
+            return logits(_guide(hidden_states, guidance_scale).to(hidden_states[0].dtype))
+        return _guide([logits(states) for states in hidden_states], guidance_scale)
+
+    def _plain_decode_step(
+        self,
+        branches: list[_Branch],
+        latents: torch.LongTensor,
+        timestep: torch.Tensor,
+        guidance_scale: float,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+    ) -> tuple[torch.LongTensor, torch.LongTensor]:
+        """The method as it is written down: all logits of both branches, guidance, one step of the scheduler."""
+        logits = self._guided_logits(branches, latents, guidance_scale)
+        sample, predicted = self.scheduler.step(logits, timestep, latents.flatten(1), generator, return_dict=False)
+        return sample.view_as(latents), predicted.view_as(latents)
+
+    def _guided_logits(
+        self, branches: list[_Branch], latents: torch.LongTensor, guidance_scale: float
+    ) -> torch.Tensor:
+        """Guided logits of the visual codes, decided ones included, `(B, n, V)`, float32."""
         frame = frame_ids_from_codes(latents, self.transformer.config)
         positions = visual_positions(*latents.shape[1:], device=latents.device)
         logits = []
         for branch in branches:
-            logits.append(self._forward_frame(branch, frame, logits_to_keep=positions).float())
+            output = self._forward_frame(branch, frame, logits_to_keep=positions, visual_logits_only=True)
+            logits.append(output.logits)
             branch.cache.crop(-frame.shape[1])
-        if len(logits) == 1:
-            return logits[0]
-        conditional, unconditional = logits
-        return unconditional + guidance_scale * (conditional - unconditional)
+        return _guide(logits, guidance_scale)
 
     def _cache_history(
         self, branches: list[_Branch], latents: torch.LongTensor, mask_positions: torch.LongTensor
@@ -724,13 +898,13 @@ class LumosVideoPipeline(DiffusionPipeline):
         """Caches a finished frame `(B, h, w)`, masked in part, as the model saw history in training."""
         frame = frame_ids_from_codes(latents, self.transformer.config)
         frame[:, mask_positions] = self.transformer.config.mask_token_id
+        # Keys and values are all that is needed; one row of output is the least that there can be.
+        first_row = frame.new_zeros(len(frame), 1)
         for branch in branches:
-            self._forward_frame(branch, frame, logits_to_keep=1)
+            self._forward_frame(branch, frame, logits_to_keep=first_row, skip_logits=True)
 
-    def _forward_frame(
-        self, branch: _Branch, frame: torch.LongTensor, logits_to_keep: int | torch.LongTensor
-    ) -> torch.Tensor:
-        """Visual logits of one whole frame of token ids after the cached ones, which then holds this frame too."""
+    def _forward_frame(self, branch: _Branch, frame: torch.LongTensor, **options: Any) -> LumosCausalLMOutput:
+        """Feeds one whole frame of token ids after the cached ones; the cache then holds it too."""
         start = branch.cache.get_seq_length()
         end = start + frame.shape[1]
         return self.transformer(
@@ -741,9 +915,16 @@ class LumosVideoPipeline(DiffusionPipeline):
             use_cache=True,
             # A frame sees its past and all of itself, so without padding no mask is needed.
             is_causal=False,
-            logits_to_keep=logits_to_keep,
-            visual_logits_only=True,
-        ).logits
+            **options,
+        )
+
+
+def _guide(outputs: list[torch.Tensor], guidance_scale: float) -> torch.Tensor:
+    """Leads away from the unconditional output, the second one; float32. A conditional one alone stays as it is."""
+    if len(outputs) == 1:
+        return outputs[0].float()
+    conditional, unconditional = (output.float() for output in outputs)
+    return unconditional + guidance_scale * (conditional - unconditional)
 
 
 def _check_vqvae(vqvae: CosmosVideoTokenizer, transformer: LumosForCausalLM) -> None:
@@ -759,10 +940,6 @@ def _check_vqvae(vqvae: CosmosVideoTokenizer, transformer: LumosForCausalLM) -> 
 
 def _as_list(value: str | list[str], length: int = 1) -> list[str]:
     return [value] * length if isinstance(value, str) else value
-
-
-def _repeat(rows: list[list[int]], times: int) -> list[list[int]]:
-    return [row for row in rows for _ in range(times)]
 
 
 def _join_left_padded(

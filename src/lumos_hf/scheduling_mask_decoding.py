@@ -19,6 +19,7 @@ from diffusers.utils import BaseOutput
 
 DEFAULT_HISTORY_MASK_RATIO = 0.3
 SMALLEST_GUMBEL_ARGUMENT = 1e-20
+SAMPLING_BLOCK_SIZE = 256
 SIGMOID_HALF_WIDTH = 3.0
 POWER_EXPONENT = 2.0
 
@@ -88,8 +89,9 @@ def sample_from_cumulative(logits: torch.Tensor, uniforms: torch.Tensor) -> torc
     """
     Draw one index per row by inverting the cumulative distribution of `softmax(logits)`.
 
-    The draw is the first index whose cumulative probability reaches the uniform number. The sum runs in float64,
-    since 64,000 float32 additions would move the borders between codes.
+    The draw is the first index whose cumulative probability reaches the uniform number. It is found among blocks of
+    codes and then inside one block, so that only sums of blocks, not all 64,000 codes, are accumulated one by one. The
+    accumulation runs in float64, since so many float32 additions would move the borders between codes.
 
     Args:
         logits (`torch.Tensor` of shape `(R, V)`): float32 or float64.
@@ -98,11 +100,21 @@ def sample_from_cumulative(logits: torch.Tensor, uniforms: torch.Tensor) -> torc
     Returns:
         `torch.LongTensor` of shape `(R,)`.
     """
-    cumulative = logits.softmax(dim=-1).cumsum(dim=-1, dtype=torch.float64)
+    weights = (logits - logits.amax(dim=-1, keepdim=True)).exp_()
+    block_size = math.gcd(logits.shape[-1], SAMPLING_BLOCK_SIZE)
+    blocks = weights.unflatten(-1, (-1, block_size))
+    block_ends = blocks.sum(dim=-1).cumsum(dim=-1, dtype=torch.float64)
+
     # A draw of exactly 0 would select the first code even where its probability is 0.
     positive = uniforms.to(torch.float64).clamp(min=torch.finfo(torch.float64).tiny)
-    targets = positive[:, None] * cumulative[:, -1:]
-    return torch.searchsorted(cumulative, targets)[:, 0].clamp(max=logits.shape[-1] - 1)
+    targets = positive[:, None] * block_ends[:, -1:]
+    block = torch.searchsorted(block_ends, targets).clamp(max=block_ends.shape[-1] - 1)
+
+    cumulative = blocks.take_along_dim(block[..., None], dim=1)[:, 0].cumsum(dim=-1, dtype=torch.float64)
+    block_starts = torch.nn.functional.pad(block_ends, (1, 0)).gather(-1, block)
+    # Rounding may carry a target past the end of its block, to a code whose probability is 0.
+    targets = torch.minimum(targets - block_starts, cumulative[:, -1:])
+    return (block * block_size + torch.searchsorted(cumulative, targets))[:, 0]
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...] | dict[str, object]) -> None:

@@ -120,9 +120,13 @@ def test_decoded_tokens(case):
 def test_inputs_of_the_transformer(case):
     """What is fed to both branches: prompt and header, given frames, every step's frame, masked history."""
     fed = []
-    handle = case.pipe.transformer.register_forward_pre_hook(
-        lambda module, args, kwargs: fed.append(kwargs["input_ids"][0]), with_kwargs=True
-    )
+
+    def record(module, args, kwargs):
+        is_output_head_alone = "input_ids" not in kwargs
+        if not is_output_head_alone:
+            fed.append(kwargs["input_ids"][0])
+
+    handle = case.pipe.transformer.register_forward_pre_hook(record, with_kwargs=True)
     case.run()
     handle.remove()
 
@@ -165,6 +169,11 @@ def test_guided_logits_on_recorded_tokens(case):
             latents = latents.masked_fill(latents < 0, UNKNOWN_CODE)
             logits = pipe._guided_logits(branches, latents, settings["guidance_scale"])
             torch.testing.assert_close(logits[0], recorded[step], atol=LOGITS_ATOL, rtol=0)
+
+            hidden_states = pipe._hidden_states(branches, latents)
+            logits = pipe._guided_head(hidden_states, settings["guidance_scale"])
+            is_undecided = latents.flatten() == UNKNOWN_CODE
+            torch.testing.assert_close(logits, recorded[step][is_undecided], atol=LOGITS_ATOL, rtol=0)
 
 
 @pytest.mark.parametrize("case", ["t2v_32x64_greedy", "i2v_64x64_greedy"], indirect=True)
