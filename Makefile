@@ -25,7 +25,7 @@ demo: $(VENV)/.installed
 	$(BIN)/lumos-hf generate "A red star jumps in the snow." --seed 0 --scale 3 -o $(OUTPUTS)/demo.mp4 -o $(OUTPUTS)/demo.png
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 quality: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -17,7 +17,7 @@ from .vocabulary import demo_text_tokenizer
 
 # The best of the sweep in docs/demo.md.
 NUM_INFERENCE_STEPS = 12
-GUIDANCE_SCALE = 2.5
+GUIDANCE_SCALE = 1.5
 HISTORY_MASK_RATIO = 0.7
 TOKEN_TEMPERATURE = 0.5
 
