@@ -41,7 +41,7 @@ bench: $(VENV)/.installed-dev
 demo-train: $(VENV)/.installed-dev
 	$(BIN)/python -m lumos_hf.demo.train_tokenizer --output $(OUTPUTS)/demo-training/vqvae-joint
 	$(BIN)/python -m lumos_hf.demo.train_tokenizer --output $(OUTPUTS)/demo-training/vqvae \
-		--refine $(OUTPUTS)/demo-training/vqvae-joint --steps 2000 --learning-rate 1e-3
+		--refine $(OUTPUTS)/demo-training/vqvae-joint --steps 4000 --learning-rate 1.5e-3
 	$(BIN)/python -m lumos_hf.demo.train_generator
 	$(BIN)/python -m lumos_hf.demo.assemble
 

@@ -40,11 +40,13 @@ class TwinClipDataset(Dataset):
 
 
 def collate_twins(twins: list[tuple[ClipSpec, ClipSpec]]) -> dict[str, torch.Tensor]:
-    """Draws clips as `video` `(batch, 3, frames, height, width)` in [-1, 1], with a mask of what is not scenery."""
+    """Draws clips as `video` `(batch, 3, frames, height, width)` in [-1, 1], with a mask of where characters pass."""
     specs = [spec for twin in twins for spec in twin]
     clips = np.stack([draw_clip(spec) for spec in specs])
     scenes = np.stack([background_image(spec.background, spec.mirrored) for spec in specs])
-    foreground = torch.from_numpy((clips != scenes[:, None]).any(-1))[:, None]
+    # All frames of the place count: scenery that a character has left is where traces of it stay behind.
+    passed = (clips != scenes[:, None]).any(axis=(1, -1))
+    foreground = torch.from_numpy(passed)[:, None, None].expand(-1, -1, clips.shape[1], -1, -1)
     return {"video": pixels_to_video(clips), "foreground": foreground}
 
 
