@@ -22,7 +22,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	touch $@
 
 demo: $(VENV)/.installed
-	$(BIN)/lumos-hf generate "A red star jumps in the snow." --seed 0 --scale 3 -o $(OUTPUTS)/demo.mp4 -o $(OUTPUTS)/demo.png
+	$(BIN)/lumos-hf generate "A purple heart floats up by the sea." --seed 0 --scale 3 -o $(OUTPUTS)/demo.mp4 -o $(OUTPUTS)/demo.png
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n auto
