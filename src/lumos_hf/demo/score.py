@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 from ..cosmos_video_tokenizer import CosmosVideoTokenizer
 from ..media import contact_sheet, write_media
 from ..pipeline_lumos_video import LumosVideoPipeline
+from ..video_processor_lumos import LumosVideoProcessor
 from . import demo_checkpoint
 from .clips import FPS, ClipSpec, caption, draw_clip, is_held_out, pair_specs, single_specs
 from .measure import Observation, judge, observe
@@ -44,19 +45,23 @@ def generate(pipe: LumosVideoPipeline, prompts: list[str], **call_arguments: flo
     for start in tqdm(range(0, len(prompts), BATCH_SIZE), desc="Generating"):
         batch = prompts[start : start + BATCH_SIZE]
         generators = [torch.Generator().manual_seed(start + row) for row in range(len(batch))]
-        videos = pipe(batch, generator=generators, **call_arguments).frames
-        clips += [np.stack([np.asarray(frame) for frame in video]) for video in videos]
+        clips += _videos_to_arrays(pipe(batch, generator=generators, **call_arguments).frames)
     return clips
 
 
 @torch.no_grad()
 def reconstruct(vqvae: CosmosVideoTokenizer, clips: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Clips as they come back from the tokenizer: what a perfect generator could reach."""
+    processor = LumosVideoProcessor()
     restored = []
     for clip in tqdm(clips, desc="Reconstructing"):
-        video = vqvae.decode(vqvae.encode(pixels_to_video(clip[None]).to(vqvae.dtype)))[0].float()
-        restored.append(((video.clamp(-1, 1) + 1) * 127.5).byte().movedim(0, -1).numpy())
+        video = vqvae.decode(vqvae.encode(pixels_to_video(clip[None]).to(vqvae.dtype))).float()
+        restored += _videos_to_arrays(processor.postprocess_video(video, "pil"))
     return restored
+
+
+def _videos_to_arrays(videos: list[list[PIL.Image.Image]]) -> list[np.ndarray]:
+    return [np.stack([np.asarray(frame) for frame in video]) for video in videos]
 
 
 def summarise(specs: list[ClipSpec], observations: list[Observation]) -> Scores:

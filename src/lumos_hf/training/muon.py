@@ -25,6 +25,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
         momentum: momentum of Muon.
         betas: coefficients of AdamW.
         adamw_modules: module types whose weights AdamW takes although they are matrices.
+        adamw_names: endings of module names of which the same is true.
     """
 
     def __init__(
