@@ -102,6 +102,10 @@ def build_model(name: str, device: str) -> LumosForCausalLM:
     return LumosForCausalLM(LumosConfig(**CONFIGURATIONS[name])).to(device).eval()
 
 
+def prompt(config: LumosConfig, options: argparse.Namespace) -> list[int]:
+    return [config.bos_token_id, *range(1000, 1000 + options.prompt_tokens - 2), config.separator_token_id]
+
+
 def ours(
     model: LumosForCausalLM, input_ids: list[int], options: argparse.Namespace, greedy: bool
 ) -> Callable[[], torch.Tensor]:
@@ -177,7 +181,7 @@ def _status_kilobytes(field: str) -> int:
 def measure(name: str, options: argparse.Namespace) -> tuple[str, ...]:
     """One row of results."""
     model = build_model(name, options.device)
-    input_ids = [0, *range(1000, 1000 + options.prompt_tokens - 2), model.config.separator_token_id]
+    input_ids = prompt(model.config, options)
     greedy_codes = [each(model, input_ids, options, greedy=True)() for each in (theirs, ours)]
     if not torch.equal(*greedy_codes):
         raise RuntimeError(f"{name}: greedy codes differ from the reference, so there is nothing to compare.")
