@@ -29,6 +29,7 @@ from transformers import Cache, PreTrainedTokenizerBase
 
 from .configuration_lumos import LumosConfig
 from .cosmos_video_tokenizer import CosmosVideoTokenizer
+from .lora_loader import LumosLoraLoaderMixin
 from .modeling_lumos import LumosCausalLMOutput, LumosForCausalLM
 from .prefix_cache import prefix_cache
 from .scheduling_mask_decoding import MaskDecodingScheduler
@@ -132,7 +133,7 @@ class _Branch:
         self.cache.batch_repeat_interleave(times)
 
 
-class LumosVideoPipeline(DiffusionPipeline):
+class LumosVideoPipeline(DiffusionPipeline, LumosLoraLoaderMixin):
     r"""
     Generates images and videos from text, continues images and videos.
 
@@ -215,6 +216,22 @@ class LumosVideoPipeline(DiffusionPipeline):
             # By default transformers keeps the stored dtype and diffusers does not, so components would differ in theirs.
             kwargs.setdefault("dtype", torch.float32)
         return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+        """
+        As [`DiffusionPipeline.save_pretrained`].
+
+        Raises:
+            ValueError: if LoRA weights are loaded, since of a transformer that has some only they would be written.
+        """
+        adapters = getattr(self.transformer, "peft_config", None)
+        if adapters:
+            raise ValueError(
+                f"`save_directory` can only be written by a pipeline without LoRA weights, got those of {list(adapters)}: keep "
+                "them with `save_lora_weights`, or make them part of the transformer with `fuse_lora`, and call "
+                "`unload_lora_weights` first."
+            )
+        super().save_pretrained(save_directory, **kwargs)
 
     @classmethod
     def download(cls, pretrained_model_name: str | os.PathLike, **kwargs: Any) -> str:
