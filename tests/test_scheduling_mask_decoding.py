@@ -10,8 +10,7 @@ from lumos_hf.scheduling_mask_decoding import (
     gumbel_noise,
     mask_lowest,
     mask_ratio,
-    probability_weights,
-    sample_from_weights,
+    sample_from_probabilities,
 )
 
 
@@ -212,7 +211,7 @@ def test_sampled_codes_follow_the_distribution(token_temperature):
 def test_sampling_takes_the_first_code_whose_cumulative_probability_reaches_the_draw():
     logits = torch.tensor([0.25, 0.5, 0.25], dtype=torch.float64).log()
     uniforms = torch.tensor([0.0, 0.2, 0.3, 0.74, 0.76, 1 - 2**-24])
-    assert sample_from_weights(probability_weights(logits.expand(6, -1)), uniforms).tolist() == [0, 0, 1, 1, 2, 2]
+    assert sample_from_probabilities(logits.expand(6, -1).softmax(dim=-1), uniforms).tolist() == [0, 0, 1, 1, 2, 2]
 
 
 @pytest.mark.parametrize("num_codes", [1, 255, 256, 257, 768, 1000])
@@ -221,7 +220,7 @@ def test_sampling_by_blocks_equals_the_plain_cumulative_sum(num_codes):
     uniforms = torch.rand(500, generator=seeded(1), dtype=torch.float64)
     uniforms[:2] = torch.tensor([0.0, 1 - 2**-24])
     reached = logits.softmax(dim=-1).cumsum(dim=-1) >= uniforms[:, None]
-    assert torch.equal(sample_from_weights(probability_weights(logits), uniforms), reached.int().argmax(dim=-1))
+    assert torch.equal(sample_from_probabilities(logits.softmax(dim=-1), uniforms), reached.int().argmax(dim=-1))
 
 
 @pytest.mark.parametrize("uniform", [0.0, 0.25, 0.5, 0.75, 1 - 2**-24])
@@ -229,12 +228,12 @@ def test_blocks_without_possible_codes_are_passed_over(uniform):
     logits = torch.full((1, 4 * 256), -torch.inf)
     possible = [256 + 3, 256 + 200, 768 + 7]
     logits[0, possible] = torch.randn(3, generator=seeded(0))
-    assert sample_from_weights(probability_weights(logits), torch.tensor([uniform])).item() in possible
+    assert sample_from_probabilities(logits.softmax(dim=-1), torch.tensor([uniform])).item() in possible
 
 
 def test_impossible_codes_are_never_sampled():
     logits = torch.tensor([[-math.inf, 0.0, 0.0, -math.inf]]).expand(3, -1)
-    codes = sample_from_weights(probability_weights(logits), torch.tensor([0.0, 0.5, 1 - 2**-24]))
+    codes = sample_from_probabilities(logits.softmax(dim=-1), torch.tensor([0.0, 0.5, 1 - 2**-24]))
     assert codes.tolist() == [1, 1, 2]
 
 

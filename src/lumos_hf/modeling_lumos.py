@@ -89,7 +89,7 @@ class LumosRotaryEmbedding(LlamaRotaryEmbedding):
 
 def _rotate(states_BHLD: torch.Tensor, cos_BLD: torch.Tensor, sin_BLD: torch.Tensor) -> torch.Tensor:
     cos_B1LD, sin_B1LD = cos_BLD[:, None], sin_BLD[:, None]
-    return states_BHLD * cos_B1LD + rotate_half(states_BHLD) * sin_B1LD
+    return torch.addcmul(states_BHLD * cos_B1LD, rotate_half(states_BHLD), sin_B1LD)
 
 
 def _select(rows_BLX: torch.Tensor, index_BR: torch.LongTensor | None) -> torch.Tensor:
@@ -111,11 +111,13 @@ class LumosHeadLayerNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(num_shards, head_dim))
 
     def forward(self, states_BLHD: torch.Tensor) -> torch.Tensor:
-        heads_per_shard = states_BLHD.shape[-2] // self.weight.shape[0]
-        normed_BLHD = F.layer_norm(states_BLHD, states_BLHD.shape[-1:], eps=_QK_NORM_EPS)
+        num_shards, *head_shape = self.weight.shape
+        if num_shards == 1:
+            return F.layer_norm(states_BLHD, head_shape, self.weight[0], self.bias[0], _QK_NORM_EPS)
+        heads_per_shard = states_BLHD.shape[-2] // num_shards
         weight_HD = self.weight.repeat_interleave(heads_per_shard, dim=0)
         bias_HD = self.bias.repeat_interleave(heads_per_shard, dim=0)
-        return normed_BLHD * weight_HD + bias_HD
+        return torch.addcmul(bias_HD, F.layer_norm(states_BLHD, head_shape, eps=_QK_NORM_EPS), weight_HD)
 
     def extra_repr(self) -> str:
         return f"{tuple(self.weight.shape)}, eps={_QK_NORM_EPS}"

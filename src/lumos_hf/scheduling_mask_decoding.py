@@ -85,28 +85,23 @@ def mask_lowest(confidence: torch.Tensor, mask_lengths: torch.Tensor) -> torch.T
     return confidence < cut_off
 
 
-def probability_weights(logits: torch.Tensor) -> torch.Tensor:
-    """`softmax(logits)` times the row's sum, such that the largest weight is 1; same shape and dtype."""
-    return (logits - logits.amax(dim=-1, keepdim=True)).exp_()
-
-
-def sample_from_weights(weights: torch.Tensor, uniforms: torch.Tensor) -> torch.LongTensor:
+def sample_from_probabilities(probabilities: torch.Tensor, uniforms: torch.Tensor) -> torch.LongTensor:
     """
-    Draw one index per row, with probabilities in proportion to the weights, by inverting the cumulative distribution.
+    Draw one index per row by inverting the cumulative distribution.
 
     The draw is the first index whose cumulative probability reaches the uniform number. It is found among blocks of
     codes and then inside one block, so that only sums of blocks, not all 64,000 codes, are accumulated one by one. The
     accumulation runs in float64, since so many float32 additions would move the borders between codes.
 
     Args:
-        weights (`torch.Tensor` of shape `(R, V)`): float32 or float64, at least 0, not all 0 in any row.
+        probabilities (`torch.Tensor` of shape `(R, V)`): float32 or float64; rows need not sum to exactly 1.
         uniforms (`torch.Tensor` of shape `(R,)`): in [0, 1).
 
     Returns:
         `torch.LongTensor` of shape `(R,)`.
     """
-    block_size = math.gcd(weights.shape[-1], SAMPLING_BLOCK_SIZE)
-    blocks = weights.unflatten(-1, (-1, block_size))
+    block_size = math.gcd(probabilities.shape[-1], SAMPLING_BLOCK_SIZE)
+    blocks = probabilities.unflatten(-1, (-1, block_size))
     block_ends = blocks.sum(dim=-1).cumsum(dim=-1, dtype=torch.float64)
 
     # A draw of exactly 0 would select the first code even where its probability is 0.
@@ -335,7 +330,8 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):
         if logits.ndim != 2:
             raise ValueError(f"`logits` must have the shape (rows, codes), got {tuple(logits.shape)}.")
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        weights = probability_weights(logits)
+        # Not from logsumexp: guided logits are in the hundreds, where float32 has no digits left for nearly certain codes.
+        probabilities = logits.softmax(dim=-1)
 
         temperature = self.config.token_temperature
         if temperature == 0:
@@ -344,12 +340,10 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):
             if uniforms is None:
                 raise ValueError(f"`uniforms` must be given for `token_temperature={temperature}`, got None.")
             check_shape("uniforms", uniforms, logits.shape[:1])
-            codes = sample_from_weights(
-                weights if temperature == 1 else probability_weights(logits / temperature), uniforms
+            codes = sample_from_probabilities(
+                probabilities if temperature == 1 else (logits / temperature).softmax(dim=-1), uniforms
             )
-
-        # Not from logsumexp: guided logits are in the hundreds, where float32 has no digits left for nearly certain codes.
-        return codes, weights.gather(-1, codes[:, None])[:, 0] / weights.sum(dim=-1)
+        return codes, probabilities.gather(-1, codes[:, None])[:, 0]
 
     def mask_least_confident(
         self,
