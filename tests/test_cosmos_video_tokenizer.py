@@ -1,5 +1,6 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
 import copy
+import json
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from diffusers.models.autoencoders.autoencoder_kl_cosmos import (
     CosmosDecoder3d,
     CosmosEncoder3d,
 )
+from torch.profiler import ProfilerActivity, profile
 
 from lumos_hf.cosmos_video_tokenizer import CosmosVideoTokenizer, FiniteScalarQuantizer, PastFrames
 
@@ -369,14 +371,51 @@ def test_streaming_equals_decoding_at_once(changes, lengths):
     torch.testing.assert_close(tokenizer.decode(indices), expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("num_cached", [0, 1, 3, 4, 11, 12])
+@pytest.mark.parametrize("lengths", [[1] * 12, [5, 1, 6], [1, 4, 4, 3], [12]])
 @torch.no_grad()
-def test_streaming_slices_and_tiles():
+def test_streaming_equals_decoding_at_once_whatever_is_cached(tokenizer, num_cached, lengths, monkeypatch):
+    monkeypatch.setattr(tokenizer, "num_cached_latent_frames", num_cached)
+    indices = random_indices(tokenizer, 2, 12, 2, 3)
+    streamed = torch.cat(list(tokenizer.decode_stream(indices.split(lengths, dim=1))), dim=2)
+    torch.testing.assert_close(streamed, decoded_at_once(tokenizer, indices), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("num_cached", [1, 10])
+@torch.no_grad()
+def test_streaming_slices_and_tiles(num_cached):
     tokenizer = tiny_tokenizer()
-    indices = random_indices(tokenizer, 2, 3, 6, 8)
+    tokenizer.num_cached_latent_frames = num_cached
+    indices = random_indices(tokenizer, 2, 4, 6, 8)
     tokenizer.enable_slicing()
     torch.testing.assert_close(tokenizer.decode(indices), decoded_at_once(tokenizer, indices), atol=1e-5, rtol=0)
     tokenizer.enable_tiling(32, 32, 24, 24)
     torch.testing.assert_close(tokenizer.decode(indices), decoded_at_once(tokenizer, indices), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("num_cached", [1, 10])
+@torch.no_grad()
+def test_streaming_in_half_precision(num_cached, video):
+    expected, tokenizer = tiny_tokenizer(), tiny_tokenizer().to(torch.bfloat16)
+    tokenizer.num_cached_latent_frames = num_cached
+    indices = random_indices(tokenizer, 1, 5, 4, 6)
+    streamed = tokenizer.decode(indices)
+    assert streamed.dtype == torch.bfloat16
+    error, expected_error = (
+        (each.float() - expected.decode(indices)).abs().mean()
+        for each in (streamed, decoded_at_once(tokenizer, indices))
+    )
+    assert error < 1.1 * expected_error
+
+
+@torch.no_grad()
+def test_cached_frames_are_not_computed_again(tokenizer):
+    computed = []
+    handle = tokenizer.decoder.conv_in.register_forward_hook(lambda _, args, __: computed.append(args[0].shape[2]))
+    for part in tokenizer.decode_stream(random_indices(tokenizer, 1, 13, 2, 3).split(1, dim=1)):
+        assert part.shape[2] <= 4
+    handle.remove()
+    assert computed == [1] * 12 + [1, 1, 2]
 
 
 @torch.no_grad()
@@ -388,15 +427,51 @@ def test_streams_do_not_disturb_each_other(tokenizer):
         assert torch.equal(torch.cat([part[index] for part in parts], dim=2), tokenizer.decode(video))
 
 
+def peak_bytes(function, path):
+    """Most bytes of CPU tensors and buffers that exist at a time during a call, above those before it."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        function()
+    profiler.export_chrome_trace(str(path))
+    events = json.loads(path.read_text())["traceEvents"]
+    return max(event["args"]["Total Allocated"] for event in events if event["name"] == "[memory]")
+
+
+@pytest.mark.parametrize("tiled", [False, True])
+@torch.no_grad()
+def test_memory_of_a_stream_does_not_grow(tiled, tmp_path):
+    """Beyond the indices, which `decode` holds for as long; pixels are thrown away."""
+    tokenizer = tiny_tokenizer()
+    tokenizer.num_cached_latent_frames = 4
+    if tiled:
+        tokenizer.enable_tiling(32, 32, 24, 24)
+
+    def peak(num_latent_frames):
+        indices = random_indices(tokenizer, 1, num_latent_frames, 6, 8)
+        return peak_bytes(lambda: [None for _ in tokenizer.decode_stream(indices.split(1, dim=1))], tmp_path / "trace")
+
+    assert peak(20) <= peak(8) * 1.01
+
+
+@torch.no_grad()
+def test_decode_holds_the_video_once(tmp_path):
+    tokenizer = tiny_tokenizer()
+    tokenizer.num_cached_latent_frames = 4
+    few, many = (random_indices(tokenizer, 1, num_latent_frames, 6, 8) for num_latent_frames in (8, 24))
+    growth = [peak_bytes(lambda: tokenizer.decode(indices), tmp_path / "trace") for indices in (few, many)]
+    assert growth[1] - growth[0] <= 16 * 4 * 3 * 48 * 64 * 4 * 1.01
+
+
 @torch.no_grad()
 def test_a_stream_remembers_little(tokenizer):
     """Two frames per convolution over time, keys and values of one attention: no whole frames of pixels."""
-    past = {0: PastFrames()}
-    for indices in random_indices(tokenizer, 1, 10, 4, 6).split(1, dim=1):
+    past = {0: PastFrames(tokenizer)}
+    for indices in random_indices(tokenizer, 1, 12, 4, 6).split(1, dim=1):
         tokenizer._decode_next(indices, past)
-    for module, state in past[0].states.items():
-        frames = state.shape[3 if isinstance(module, CosmosCausalAttention) else 2]
-        assert frames == (10 if isinstance(module, CosmosCausalAttention) else 2)
+    assert {state.shape[2] for state in past[0].last_frames.values()} == {2}
+    ((attention, pieces),) = past[0].keys_and_values.items()
+    assert isinstance(attention, CosmosCausalAttention)
+    assert [piece.shape[-2] for piece in pieces] == [1] * 10
+    for state in [*past[0].last_frames.values(), *pieces]:
         assert state.untyped_storage().nbytes() == state.nbytes
 
 

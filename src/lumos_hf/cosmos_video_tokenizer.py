@@ -13,6 +13,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from itertools import chain
 
 import torch
 import torch.nn.functional as F
@@ -83,22 +84,59 @@ class FiniteScalarQuantizer(nn.Module):
         return (digits - half).float() / half
 
 
+# At the resolution of latent frames, four of them take no more memory than one where the decoder needs most.
+_RECOMPUTED_AT_A_TIME = 4
+
+
 @dataclass
 class PastFrames:
-    """What the modules of a decoder remember of the frames before those being decoded; empty before the first ones."""
+    """What is remembered of the frames before those being decoded; empty before the first ones.
 
-    is_empty: bool = True
-    states: dict[nn.Module, torch.Tensor] = field(default_factory=dict)
+    Convolutions over time remember the last frames that they reach back to. Attention over time reaches back to the
+    first frame. That of the decoder's middle block, the only one by default, remembers keys and values of the last
+    frames alone and has those of earlier ones computed again from their indices.
+    """
+
+    tokenizer: "CosmosVideoTokenizer"
+    indices: list[torch.Tensor] = field(default_factory=list)
+    last_frames: dict[nn.Module, torch.Tensor] = field(default_factory=dict)
+    keys_and_values: dict[nn.Module, list[torch.Tensor]] = field(default_factory=lambda: defaultdict(list))
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.indices
 
     @contextmanager
-    def continued(self) -> Iterator[None]:
-        """Lets all decoders called inside take their input for the continuation of what is remembered."""
+    def continued(self, codes: torch.Tensor) -> Iterator[None]:
+        """Lets all modules of decoders called inside take their input for the continuation of what is remembered."""
         token = _past_frames.set(self)
         try:
             yield
         finally:
             _past_frames.reset(token)
-        self.is_empty = False
+        # All that grows with the length of a video, so in the most compact form: four bytes per latent position.
+        self.indices.append(self.tokenizer.quantizer.codes_to_indices(codes.movedim(1, -1)))
+
+    def remember(self, attention: nn.Module, keys_and_values: torch.Tensor) -> None:
+        """Add keys and values `(2, ..., frames, channels)`; forget the oldest ones where there are too many."""
+        pieces = self.keys_and_values[attention]
+        pieces.append(keys_and_values)
+        if attention is self.tokenizer.decoder.mid_block.temp_attentions[0]:
+            while _num_frames(pieces) > self.tokenizer.num_cached_latent_frames:
+                del pieces[0]
+
+    def recompute_forgotten(self, attention: nn.Module) -> Iterator[torch.Tensor]:
+        """What the attention got for the frames that it has forgotten, a few of them at a time."""
+        num_past = sum(indices.shape[1] for indices in self.indices)
+        num_forgotten = num_past - _num_frames(self.keys_and_values[attention])
+        if num_forgotten == 0:
+            return
+        again = PastFrames(self.tokenizer)
+        for indices in torch.cat(self.indices, dim=1)[:, :num_forgotten].split(_RECOMPUTED_AT_A_TIME, dim=1):
+            codes = self.tokenizer.indices_to_codes(indices)
+            with again.continued(codes):
+                hidden_states = self.tokenizer.decode_to_time_attention(codes)
+            yield hidden_states
 
 
 # None where whole videos are computed.
@@ -108,6 +146,10 @@ _past_frames: ContextVar[PastFrames | None] = ContextVar("past_frames", default=
 def _starts_video() -> bool:
     past = _past_frames.get()
     return past is None or past.is_empty
+
+
+def _num_frames(pieces: list[torch.Tensor]) -> int:
+    return sum(piece.shape[-2] for piece in pieces)
 
 
 def _fold_frames(video: torch.Tensor) -> torch.Tensor:
@@ -153,10 +195,10 @@ class FactorizedCausalConv3d(CosmosCausalConv3d):
             with torch.autocast(lines.device.type, enabled=False):
                 lines = F.pad(lines, (0, 0, self.temporal_pad, 0), mode="replicate")
         else:
-            lines = torch.cat([past.states[self], lines], dim=2)
+            lines = torch.cat([past.last_frames[self], lines], dim=2)
         if past is not None:
             # A view would keep all frames alive.
-            past.states[self] = lines[:, :, lines.shape[2] - self.temporal_pad :].clone()
+            past.last_frames[self] = lines[:, :, lines.shape[2] - self.temporal_pad :].clone()
         return lines
 
 
@@ -264,25 +306,53 @@ class TimeAttentionProcessor(CosmosTemporalAttentionProcessor2_0):
         if past is None:
             return super().__call__(attn, hidden_states, attention_mask)
 
-        def project(projection: nn.Module) -> torch.Tensor:
+        def project(projection: nn.Module, normed: torch.Tensor) -> torch.Tensor:
             """`(batch * height * width, heads, frames, channels per head)`"""
             lines = projection(normed).permute(0, 3, 4, 2, 1).flatten(0, 2)
             return lines.unflatten(2, (attn.num_attention_heads, -1)).transpose(1, 2)
 
-        batch_size, _, num_frames, *size = hidden_states.shape
-        normed = attn.norm(hidden_states)
-        keys_and_values = torch.stack([project(attn.to_k), project(attn.to_v)])
-        if not past.is_empty:
-            keys_and_values = torch.cat([past.states[attn], keys_and_values], dim=3)
-        past.states[attn] = keys_and_values
+        def keys_and_values(normed: torch.Tensor) -> torch.Tensor:
+            return torch.stack([project(attn.to_k, normed), project(attn.to_v, normed)])
 
-        num_keys = keys_and_values.shape[3]
-        mask = hidden_states.new_ones(num_frames, num_keys, dtype=torch.bool).tril(num_keys - num_frames)
-        lines = F.scaled_dot_product_attention(project(attn.to_q), *keys_and_values, attn_mask=mask)
+        batch_size, _, _, *size = hidden_states.shape
+        normed = attn.norm(hidden_states)
+        present = keys_and_values(normed)
+        forgotten = (keys_and_values(attn.norm(inputs)) for inputs in past.recompute_forgotten(attn))
+        earlier = chain(past.keys_and_values[attn], forgotten)
+        lines = _attend_in_pieces(project(attn.to_q, normed), present, earlier)
+        past.remember(attn, present)
+
         attended = lines.transpose(1, 2).flatten(2).unflatten(0, (batch_size, *size)).permute(0, 4, 3, 1, 2)
         for module in attn.to_out:
             attended = module(attended)
         return attended + hidden_states
+
+
+def _attend_in_pieces(query: torch.Tensor, present: torch.Tensor, past: Iterable[torch.Tensor]) -> torch.Tensor:
+    """Causal attention to the present frames and to all past ones, of which only a piece is in memory at a time.
+
+    The softmax over all pieces is completed as they come (arXiv 1805.02867), in float32.
+
+    Args:
+        query: `(..., present_frames, channels)`.
+        present: keys and values of the same frames, `(2, ..., present_frames, channels)`.
+        past: keys and values of earlier frames, `(2, ..., frames, channels)`.
+    """
+    query = query * query.shape[-1] ** -0.5
+    future = torch.ones(query.shape[-2], query.shape[-2], dtype=torch.bool, device=query.device).triu(1)
+    keys, values = present
+    scores = (query @ keys.transpose(-2, -1)).float().masked_fill(future, -torch.inf)
+    highest = scores.amax(-1, keepdim=True)
+    weights = (scores - highest).exp()
+    total = weights.sum(-1, keepdim=True)
+    attended = (weights.to(values.dtype) @ values).float()
+    for keys, values in past:
+        scores = (query @ keys.transpose(-2, -1)).float()
+        previous, highest = highest, torch.maximum(highest, scores.amax(-1, keepdim=True))
+        weights, decay = (scores - highest).exp(), (previous - highest).exp()
+        total = total * decay + weights.sum(-1, keepdim=True)
+        attended = attended * decay + weights.to(values.dtype) @ values
+    return (attended / total).to(query.dtype)
 
 
 class PositionNorm(CosmosCausalGroupNorm):
@@ -398,6 +468,8 @@ class CosmosVideoTokenizer(ModelMixin, AutoencoderMixin, ConfigMixin):
         self.tile_sample_min_width = 512
         self.tile_sample_stride_height = 448
         self.tile_sample_stride_width = 448
+        # Of decoded frames; those before them are computed again from their indices.
+        self.num_cached_latent_frames = 10
 
     def _check_config(self) -> None:
         config = self.config
@@ -507,7 +579,9 @@ class CosmosVideoTokenizer(ModelMixin, AutoencoderMixin, ConfigMixin):
         return self.quantizer.codes_to_indices(codes.movedim(1, -1))
 
     def decode(self, indices: torch.Tensor) -> torch.Tensor:
-        """Turn code indices into a video, one latent frame after another, so that memory hardly grows with its length.
+        """Turn code indices into a video, one latent frame after another as in `decode_stream`.
+
+        Beyond the video itself, the memory that is needed doesn't grow with its length.
 
         Args:
             indices: integers `(batch, latent_frames, latent_height, latent_width)`, from 0 to `codebook_size - 1`.
@@ -519,13 +593,25 @@ class CosmosVideoTokenizer(ModelMixin, AutoencoderMixin, ConfigMixin):
             ValueError: if the shape, the dtype or the range of the indices is not as described.
         """
         self._check_indices(indices)
-        return torch.cat(list(self.decode_stream(indices.split(1, dim=1))), dim=2)
+        ratio = self.config.temporal_compression_ratio
+        video, start = None, 0
+        for part in self.decode_stream(indices.split(1, dim=1)):
+            if video is None:
+                num_frames = 1 + ratio * (indices.shape[1] - 1)
+                video = part.new_empty(*part.shape[:2], num_frames, *part.shape[3:])
+            video[:, :, start : start + part.shape[2]] = part
+            start += part.shape[2]
+        return video
 
     def decode_stream(self, chunks: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
         """Decode a video while its code indices arrive.
 
-        Between chunks only the last frames that convolutions reach back to, and the keys and values of attention over
-        time, are kept. The result equals that of decoding everything at once, up to rounding.
+        The result equals that of decoding everything at once, up to rounding. Between chunks, only the last frames that
+        convolutions reach back to, the keys and values that attention over time has of the last
+        `num_cached_latent_frames` (an attribute of the model, 10 by default), and all indices are kept. For every
+        chunk, keys and values of each earlier frame are computed again from its indices, in 7 to 10 % of the time that
+        decoding a frame takes: to save it for long videos where memory allows, set the attribute to their number of
+        latent frames. Attention over time that `attention_resolutions` adds to the decoder keeps all keys and values.
 
         Args:
             chunks: integers `(batch, latent_frames, latent_height, latent_width)`, one or more latent frames at a time.
@@ -537,7 +623,7 @@ class CosmosVideoTokenizer(ModelMixin, AutoencoderMixin, ConfigMixin):
         Raises:
             ValueError: if the shape, the dtype or the range of indices is not as described.
         """
-        past = defaultdict(PastFrames)
+        past = defaultdict(lambda: PastFrames(self))
         for indices in chunks:
             yield self._decode_next(indices, past)
 
@@ -545,8 +631,7 @@ class CosmosVideoTokenizer(ModelMixin, AutoencoderMixin, ConfigMixin):
     def _decode_next(self, indices: torch.Tensor, past: dict[Hashable, PastFrames]) -> torch.Tensor:
         """Continue a video; the past belongs to parts of the batch and to tiles."""
         self._check_indices(indices)
-        codes = self.quantizer.indices_to_codes(indices).movedim(-1, 1).to(self.dtype)
-        return self._decode_parts(codes, past)
+        return self._decode_parts(self.indices_to_codes(indices), past)
 
     def forward(self, video: torch.Tensor) -> torch.Tensor:
         """Reconstruct a video `(batch, channels, frames, height, width)`, differentiably: what training needs."""
@@ -562,6 +647,16 @@ class CosmosVideoTokenizer(ModelMixin, AutoencoderMixin, ConfigMixin):
     def quantize(self, latents: torch.Tensor) -> torch.Tensor:
         """Codes of latents, of the same shape, float32; gradients pass straight through."""
         return self.quantizer.quantize(latents.movedim(1, -1)).movedim(-1, 1)
+
+    def indices_to_codes(self, indices: torch.Tensor) -> torch.Tensor:
+        """Codes `(batch, len(levels), latent_frames, latent_height, latent_width)` of indices, in the model's dtype."""
+        return self.quantizer.indices_to_codes(indices).movedim(-1, 1).to(self.dtype)
+
+    def decode_to_time_attention(self, codes: torch.Tensor) -> torch.Tensor:
+        """The part of the decoder that comes before the attention over time of its middle block."""
+        mid_block = self.decoder.mid_block
+        hidden_states = self.decoder.conv_in(self.post_quant_conv(codes))
+        return mid_block.attentions[0](mid_block.resnets[0](hidden_states))
 
     def decode_codes(self, codes: torch.Tensor) -> torch.Tensor:
         """Video `(batch, channels, frames, height, width)` of codes `(batch, len(levels), ...)` in [-1, 1]."""
@@ -583,7 +678,7 @@ class CosmosVideoTokenizer(ModelMixin, AutoencoderMixin, ConfigMixin):
         return self._decode_tile(codes, None if past is None else past[part])
 
     def _decode_tile(self, codes: torch.Tensor, past: PastFrames | None) -> torch.Tensor:
-        with nullcontext() if past is None else past.continued():
+        with nullcontext() if past is None else past.continued(codes):
             return self.decoder(self.post_quant_conv(codes))
 
     def _exceeds_tile(self, height: int, width: int) -> bool:
