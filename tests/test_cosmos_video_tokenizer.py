@@ -410,12 +410,12 @@ def test_streaming_in_half_precision(num_cached, video):
 
 @torch.no_grad()
 def test_cached_frames_are_not_computed_again(tokenizer):
-    computed = []
-    handle = tokenizer.decoder.conv_in.register_forward_hook(lambda _, args, __: computed.append(args[0].shape[2]))
-    for part in tokenizer.decode_stream(random_indices(tokenizer, 1, 13, 2, 3).split(1, dim=1)):
-        assert part.shape[2] <= 4
+    num_computed = []
+    handle = tokenizer.decoder.conv_in.register_forward_hook(lambda _, args, __: num_computed.append(args[0].shape[2]))
+    tokenizer.decode(random_indices(tokenizer, 1, 13, 2, 3))
     handle.remove()
-    assert computed == [1] * 12 + [1, 1, 2]
+    # The 12th frame finds the first of eleven forgotten, the 13th frame two of twelve.
+    assert sum(num_computed) == 13 + 1 + 2
 
 
 @torch.no_grad()
@@ -439,26 +439,27 @@ def peak_bytes(function, path):
 @pytest.mark.parametrize("tiled", [False, True])
 @torch.no_grad()
 def test_memory_of_a_stream_does_not_grow(tiled, tmp_path):
-    """Beyond the indices, which `decode` holds for as long; pixels are thrown away."""
     tokenizer = tiny_tokenizer()
-    tokenizer.num_cached_latent_frames = 4
+    tokenizer.num_cached_latent_frames = 2
     if tiled:
-        tokenizer.enable_tiling(32, 32, 24, 24)
+        tokenizer.enable_tiling(32, 32, 16, 16)
 
     def peak(num_latent_frames):
-        indices = random_indices(tokenizer, 1, num_latent_frames, 6, 8)
+        indices = random_indices(tokenizer, 1, num_latent_frames, 4, 6)
         return peak_bytes(lambda: [None for _ in tokenizer.decode_stream(indices.split(1, dim=1))], tmp_path / "trace")
 
-    assert peak(20) <= peak(8) * 1.01
+    # Nothing but indices and rounding to the allocator's units; all keys and values would be 5 times as many.
+    assert peak(12) <= peak(3) * 1.01
 
 
 @torch.no_grad()
 def test_decode_holds_the_video_once(tmp_path):
     tokenizer = tiny_tokenizer()
     tokenizer.num_cached_latent_frames = 4
-    few, many = (random_indices(tokenizer, 1, num_latent_frames, 6, 8) for num_latent_frames in (8, 24))
-    growth = [peak_bytes(lambda: tokenizer.decode(indices), tmp_path / "trace") for indices in (few, many)]
-    assert growth[1] - growth[0] <= 16 * 4 * 3 * 48 * 64 * 4 * 1.01
+    few, many = (random_indices(tokenizer, 1, num_latent_frames, 4, 6) for num_latent_frames in (5, 12))
+    peaks = [peak_bytes(lambda: tokenizer.decode(indices), tmp_path / "trace") for indices in (few, many)]
+    bytes_of_pixels = (12 - 5) * 4 * 3 * 32 * 48 * 4
+    assert peaks[1] - peaks[0] <= 1.01 * bytes_of_pixels
 
 
 @torch.no_grad()

@@ -84,10 +84,6 @@ class FiniteScalarQuantizer(nn.Module):
         return (digits - half).float() / half
 
 
-# At the resolution of latent frames, four of them take no more memory than one where the decoder needs most.
-_RECOMPUTED_AT_A_TIME = 4
-
-
 @dataclass
 class PastFrames:
     """What is remembered of the frames before those being decoded; empty before the first ones.
@@ -126,13 +122,13 @@ class PastFrames:
                 del pieces[0]
 
     def recompute_forgotten(self, attention: nn.Module) -> Iterator[torch.Tensor]:
-        """What the attention got for the frames that it has forgotten, a few of them at a time."""
+        """What the attention got for the frames that it has forgotten, one after another to save memory."""
         num_past = sum(indices.shape[1] for indices in self.indices)
         num_forgotten = num_past - _num_frames(self.keys_and_values[attention])
         if num_forgotten == 0:
             return
         again = PastFrames(self.tokenizer)
-        for indices in torch.cat(self.indices, dim=1)[:, :num_forgotten].split(_RECOMPUTED_AT_A_TIME, dim=1):
+        for indices in torch.cat(self.indices, dim=1)[:, :num_forgotten].split(1, dim=1):
             codes = self.tokenizer.indices_to_codes(indices)
             with again.continued(codes):
                 hidden_states = self.tokenizer.decode_to_time_attention(codes)
