@@ -448,8 +448,8 @@ def test_memory_of_a_stream_does_not_grow(tiled, tmp_path):
         indices = random_indices(tokenizer, 1, num_latent_frames, 4, 6)
         return peak_bytes(lambda: [None for _ in tokenizer.decode_stream(indices.split(1, dim=1))], tmp_path / "trace")
 
-    # Nothing but indices and rounding to the allocator's units; all keys and values would be 5 times as many.
-    assert peak(12) <= peak(3) * 1.01
+    # The indices grow. All keys and values would add 2 %.
+    assert peak(12) <= peak(3) * 1.002
 
 
 @torch.no_grad()
