@@ -379,9 +379,8 @@ def test_loss_is_the_cross_entropy_of_masked_visual_tokens(model):
     outputs = model(input_ids=input_ids, labels=labels)
     counts = labels >= VISUAL
     logits = model(input_ids=input_ids).logits[..., VISUAL:][counts]
-    assert_close(outputs.logits, logits)
     assert_close(outputs.loss, F.cross_entropy(logits, labels[counts] - VISUAL))
-    assert outputs.past_key_values is None
+    assert outputs.logits is None and outputs.past_key_values is None
 
 
 def test_tokens_with_zero_loss_are_left_out_of_the_mean(model):
@@ -446,7 +445,7 @@ def test_half_precision(model):
     model.to(torch.bfloat16)
     input_ids, labels = build_training_batch(model.config)
     outputs = model(input_ids=input_ids, labels=labels)
-    assert outputs.logits.dtype == torch.bfloat16 and outputs.loss.dtype == torch.float32
+    assert outputs.loss.dtype == torch.float32
     outputs.loss.backward()
     assert torch.isfinite(model.lm_head.weight.grad).all()
 
