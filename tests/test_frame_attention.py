@@ -87,11 +87,22 @@ def test_padding_without_a_mask_is_text():
     assert_equal_attention(frame_ids, None)
 
 
-def test_a_row_of_padding_alone():
+def test_a_row_of_padding_alone_is_text():
     frame_ids = frame_ids_of((3, [4], 1)).repeat(2, 1)
+    frame_ids[1] = -1
     attention_mask = torch.ones_like(frame_ids)
     attention_mask[1] = 0
-    assert_equal_attention(frame_ids, attention_mask)
+    states = build_states(*frame_ids.shape)
+    actual, _ = blockwise_attention(LAYER, *states, FrameBlocks.from_layout(frame_ids, attention_mask), scaling=0.3)
+    torch.testing.assert_close(actual, masked_attention(states, frame_ids, torch.ones_like(frame_ids) > 0))
+
+
+def test_autocast_gives_its_own_dtype():
+    frame_ids, attention_mask = pad([frame_ids_of((3, [4], 1)), frame_ids_of((1, [4], 1))], "right")
+    blocks = FrameBlocks.from_layout(frame_ids, attention_mask)
+    with torch.autocast("cpu", torch.bfloat16):
+        output, _ = blockwise_attention(LAYER, *build_states(*frame_ids.shape), blocks)
+    assert output.dtype == torch.bfloat16
 
 
 def test_no_call_has_a_mask_over_frames(monkeypatch):

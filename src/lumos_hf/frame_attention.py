@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
@@ -32,7 +33,8 @@ class FrameBlocks:
     What stands in for an attention mask in [`blockwise_attention`].
 
     Args:
-        rows: the blocks of each row, in order and without gaps, from its first real token to its last.
+        rows: the blocks of each row, in order and without gaps, from its first real token to its last; all tokens of a
+            row that has none.
     """
 
     rows: tuple[tuple[_Block, ...], ...]
@@ -61,9 +63,7 @@ class FrameBlocks:
 
 
 def _row_blocks(frame_ids_L: torch.Tensor, is_real_L: torch.Tensor) -> tuple[_Block, ...] | None:
-    real_index = is_real_L.nonzero()[:, 0].tolist()
-    if not real_index:
-        return ()
+    real_index = is_real_L.nonzero()[:, 0].tolist() or range(len(is_real_L))
     first, end = real_index[0], real_index[-1] + 1
     frames, lengths = frame_ids_L[first:end].unique_consecutive(return_counts=True)
     numbers = frames[frames >= 0].tolist()
@@ -83,7 +83,8 @@ def blockwise_attention(
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """
-    An attention function like those of transformers: `(B, H, L, D)` in, `(B, L, H, D)` out. Padding gets zeros.
+    An attention function like those of transformers: `(B, H, L, D)` in, `(B, L, H, D)` out. Padding beside tokens gets
+    zeros.
 
     Args:
         module: the attention layer.
@@ -107,15 +108,10 @@ def _attend(
     kwargs: dict[str, Any],
 ) -> torch.Tensor:
     """Attention `(B, L, H, D)` of rows with the same blocks."""
-    batch_size, num_heads, length, head_dim = query_BHLD.shape
-    first, end = (blocks[0].start, blocks[-1].end) if blocks else (0, 0)
-
-    def padding(num_tokens: int) -> torch.Tensor:
-        return query_BHLD.new_zeros(batch_size, num_tokens, num_heads, head_dim)
-
-    outputs = [padding(first)]
+    first, end = blocks[0].start, blocks[-1].end
+    outputs = []
     for block in blocks:
-        output, _ = sdpa_attention_forward(
+        output_BLHD, _ = sdpa_attention_forward(
             module,
             query_BHLD[:, :, block.start : block.end],
             key_BHLD[:, :, first : block.end],
@@ -123,8 +119,8 @@ def _attend(
             _mask_of_later_text(block, first, query_BHLD.device),
             **{**kwargs, "is_causal": not block.is_frame},
         )
-        outputs.append(output)
-    return torch.cat([*outputs, padding(length - end)], dim=1)
+        outputs.append(output_BLHD)
+    return F.pad(torch.cat(outputs, dim=1), (0, 0, 0, 0, first, query_BHLD.shape[2] - end))
 
 
 def _mask_of_later_text(block: _Block, first: int, device: torch.device) -> torch.Tensor | None:
