@@ -5,105 +5,41 @@ Seconds and memory to decode one video: this package against a plain implementat
     python benchmarks/decode.py                      # configurations V and P, float32
     python benchmarks/decode.py P --dtype bfloat16
 
-The two must give the same greedy codes in float32 first. Then they take turns, with sampling as it is done by default,
-and medians are compared: of processor time on CPUs, which other processes disturb least, of wall-clock time elsewhere.
-Peak memory is that of one more run of each, above what was there before it, mostly the weights. Rows are added to
-benchmarks/RESULTS.md. Weights are random, which changes nothing about the cost.
+The two must give the same greedy codes in float32 first. What is compared, as measure.py says, is sampling as it is done
+by default.
 """
 
 import argparse
-import datetime
-import platform
-import statistics
-import time
 from collections.abc import Callable
-from pathlib import Path
 
 import reference
 import torch
-import transformers
-from results import RESULTS, append_rows, table
+from measure import (
+    COMPARISON_COLUMNS,
+    FPS,
+    RUN_COLUMNS,
+    argument_parser,
+    build_model,
+    comparison_cells,
+    parse_checked,
+    run,
+    run_cells,
+    text_ids,
+)
 
-from lumos_hf import LumosConfig, LumosForCausalLM, LumosVideoPipeline, MaskDecodingScheduler
-from lumos_hf.token_layout import grid_size, num_latent_frames
+from lumos_hf import LumosForCausalLM, LumosVideoPipeline, MaskDecodingScheduler
+from lumos_hf.token_layout import grid_size, num_latent_frames, prompt_ids
 
 
-_BODY = {
-    "hidden_size": 512,
-    "intermediate_size": 1376,
-    "num_hidden_layers": 8,
-    "num_attention_heads": 8,
-    "num_key_value_heads": 2,
-    "head_dim": 64,
-    "max_position_embeddings": 32768,
-}
-CONFIGURATIONS = {
-    # A small body under the vocabulary of the released models: the output head is most of the work.
-    "V": _BODY,
-    # The same body with body and head in about the proportions of the released 1B model.
-    "P": {**_BODY, "vocab_size": 18432, "visual_token_offset": 9216, "visual_vocab_size": 9216},
-    # For tests of this script.
-    "toy": {
-        **_BODY,
-        "hidden_size": 64,
-        "intermediate_size": 96,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-        "head_dim": 32,
-        "vocab_size": 9216 + 96,
-        "visual_token_offset": 9216,
-        "visual_vocab_size": 96,
-    },
-}
-FPS = 12
 GUIDANCE_SCALE = 15.0
 HISTORY_MASK_RATIO = 0.7
-COLUMNS = (
-    "date",
-    "device",
-    "torch",
-    "transformers",
-    "configuration",
-    "dtype",
-    "size, frames, steps",
-    "prompt tokens",
-    "runs",
-    "reference s",
-    "ours s",
-    "ratio (range)",
-    "reference peak MB",
-    "ours peak MB",
-)
+COLUMNS = (*RUN_COLUMNS, "size, frames, steps", "prompt tokens", *COMPARISON_COLUMNS)
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("configurations", nargs="*", default=["V", "P"], help=f"of {', '.join(CONFIGURATIONS)}")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--height", type=int, default=256)
-    parser.add_argument("--width", type=int, default=256)
-    parser.add_argument("--num-frames", type=int, default=5)
+    parser = argument_parser(__doc__)
     parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--prompt-tokens", type=int, default=200)
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    options = parser.parse_args(arguments)
-    unknown = [name for name in options.configurations if name not in CONFIGURATIONS]
-    if unknown:
-        parser.error(f"configurations must be among {list(CONFIGURATIONS)}, got {unknown}")
-    return options
-
-
-def build_model(name: str, device: str) -> LumosForCausalLM:
-    torch.manual_seed(0)
-    return LumosForCausalLM(LumosConfig(**CONFIGURATIONS[name])).to(device).eval()
-
-
-def prompt(config: LumosConfig, options: argparse.Namespace) -> list[int]:
-    return [config.bos_token_id, *range(1000, 1000 + options.prompt_tokens - 2), config.separator_token_id]
+    return parse_checked(parser, arguments)
 
 
 def ours(
@@ -146,90 +82,26 @@ def theirs(
     )
 
 
-def seconds(function: Callable[[], torch.Tensor], device: str) -> float:
-    clock = time.process_time if device == "cpu" else time.perf_counter
-    synchronize(device)
-    start = clock()
-    function()
-    synchronize(device)
-    return clock() - start
-
-
-def synchronize(device: str) -> None:
-    if device != "cpu":
-        torch.accelerator.synchronize()
-
-
-def peak_megabytes(function: Callable[[], torch.Tensor], device: str) -> float:
-    """Most memory that exists at a time during a call, above that before it. On CPUs as Linux counts it."""
-    if device != "cpu":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        function()
-        return (torch.cuda.max_memory_allocated() - before) / 1e6
-    Path("/proc/self/clear_refs").write_text("5")
-    before = _status_kilobytes("VmRSS")
-    function()
-    return (_status_kilobytes("VmHWM") - before) / 1e3
-
-
-def _status_kilobytes(field: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
-
-
 def measure(name: str, options: argparse.Namespace) -> tuple[str, ...]:
     """One row of results."""
     model = build_model(name, options.device)
-    input_ids = prompt(model.config, options)
+    input_ids = prompt_ids(text_ids(options), model.config)
     greedy_codes = [each(model, input_ids, options, greedy=True)() for each in (theirs, ours)]
     if not torch.equal(*greedy_codes):
         raise RuntimeError(f"{name}: greedy codes differ from the reference, so there is nothing to compare.")
 
     model = model.to(getattr(torch, options.dtype))
     functions = [each(model, input_ids, options, greedy=False) for each in (theirs, ours)]
-    for function in functions:
-        function()
-    times = [[seconds(function, options.device) for function in functions] for _ in range(options.runs)]
-    reference_times, our_times = zip(*times, strict=True)
-    ratios = [before / after for before, after in times]
-    peaks = [peak_megabytes(function, options.device) for function in functions]
-    reference_median, our_median = statistics.median(reference_times), statistics.median(our_times)
     return (
-        datetime.date.today().isoformat(),
-        device_name(options),
-        torch.__version__,
-        transformers.__version__,
-        name,
-        options.dtype,
+        *run_cells(name, options),
         f"{options.width}x{options.height}, {options.num_frames}, {options.steps}",
         str(options.prompt_tokens),
-        str(options.runs),
-        f"{reference_median:.2f}",
-        f"{our_median:.2f}",
-        f"{reference_median / our_median:.2f} ({min(ratios):.2f}-{max(ratios):.2f})",
-        *(f"{peak:.0f}" for peak in peaks),
+        *comparison_cells(*functions, options),
     )
 
 
-def device_name(options: argparse.Namespace) -> str:
-    if options.device != "cpu":
-        return torch.cuda.get_device_name()
-    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    model = models[0].partition(":")[2].strip() if models else platform.machine()
-    return f"{model}, {options.threads} thread{'s' if options.threads > 1 else ''}"
-
-
 def main(arguments: list[str] | None = None) -> None:
-    options = parse_arguments(arguments)
-    torch.set_num_threads(options.threads)
-    rows = []
-    for name in options.configurations:
-        row = measure(name, options)
-        rows.append(row)
-        print(", ".join(f"{column}: {cell}" for column, cell in zip(COLUMNS, row, strict=True)))
-    print("\n" + table(COLUMNS, rows))
-    append_rows(options.results, "Decoding (decode.py)", COLUMNS, rows)
+    run("Decoding (decode.py)", COLUMNS, measure, parse_arguments(arguments))
 
 
 if __name__ == "__main__":

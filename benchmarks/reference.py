@@ -1,16 +1,19 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
 """
-What the official decoding loop computes, written plainly, as the yardstick for the speed of this package.
+What the official decoding loop and training step compute, written plainly, as the yardstick for the speed of this package.
 
-It has the costs of the official code: two forward passes of batch 1 per step, logits of the whole vocabulary in float32
+[`decode`] has the costs of the official code: two forward passes of batch 1 per step, logits of the whole vocabulary in float32
 at every position fed, a softmax over all of it with what is not a visual code set to minus infinity, a multinomial draw
 from it, a dense attention mask per pass, and a cache that is concatenated and cropped in every step. The layers
 themselves are those of [`LumosForCausalLM`], so that a comparison is about decoding alone.
 
 It takes one prompt and no given frames; greedy results equal those of [`LumosVideoPipeline`].
+
+[`training_loss`] likewise: a dense mask, and logits of the whole vocabulary in float32 at every position.
 """
 
 import torch
+import torch.nn.functional as F
 from transformers import DynamicCache
 
 from lumos_hf import LumosConfig, LumosForCausalLM, MaskDecodingScheduler
@@ -43,7 +46,7 @@ class ReferenceBranch:
         end = start + len(ids)
         logits = self.model(
             input_ids=ids[None],
-            attention_mask=self._dense_mask(start, end),
+            attention_mask=dense_mask(self.frame_ids[0, :end], self.model.dtype, start),
             position_ids=self.position_ids[..., start:end],
             frame_ids=self.frame_ids[:, start:end],
             past_key_values=self.cache,
@@ -52,14 +55,14 @@ class ReferenceBranch:
         self.cache.crop(num_kept - len(ids))
         return logits[0].float()
 
-    def _dense_mask(self, start: int, end: int) -> torch.Tensor:
-        """Additive mask `(1, 1, queries, keys)`: causal, but bidirectional inside frames."""
-        index = torch.arange(end, device=self.frame_ids.device)
-        frames = self.frame_ids[0, :end]
-        is_causal = index[start:, None] >= index
-        is_same_frame = (frames[start:, None] == frames) & (frames >= 0)
-        mask = torch.zeros(end - start, end, device=index.device, dtype=self.model.dtype)
-        return mask.masked_fill(~(is_causal | is_same_frame), torch.finfo(mask.dtype).min)[None, None]
+
+def dense_mask(frame_ids: torch.LongTensor, dtype: torch.dtype, start: int = 0) -> torch.Tensor:
+    """Additive mask `(1, 1, queries from start, keys)` of frames `(keys,)`: causal, but bidirectional inside frames."""
+    index = torch.arange(len(frame_ids), device=frame_ids.device)
+    is_causal = index[start:, None] >= index
+    is_same_frame = (frame_ids[start:, None] == frame_ids) & (frame_ids >= 0)
+    mask = torch.zeros(is_causal.shape, device=index.device, dtype=dtype)
+    return mask.masked_fill(~(is_causal | is_same_frame), torch.finfo(dtype).min)[None, None]
 
 
 @torch.no_grad()
@@ -143,3 +146,28 @@ def _step(
     uniforms = None if is_greedy else torch.rand(1, len(sample), device=sample.device)
     codes = token_ids - first
     return scheduler.mask_least_confident(codes[None], selected[None], sample[None], timestep, uniforms)[0]
+
+
+def training_loss(model: LumosForCausalLM, input_ids: torch.LongTensor, labels: torch.LongTensor) -> torch.Tensor:
+    """
+    Mean cross entropy over the visual codes, with labels that are none ignored. Tokens whose loss is 0, the ignored ones
+    among them, are left out of the mean.
+
+    Args:
+        model: with full weights on one device.
+        input_ids: `(1, L)`, one masked sequence.
+        labels: `(1, L)`.
+    """
+    config = model.config
+    position_ids, frame_ids = derive_layout(input_ids, config)
+    logits = model(
+        input_ids=input_ids,
+        attention_mask=dense_mask(frame_ids[0], model.dtype),
+        position_ids=position_ids,
+        frame_ids=frame_ids,
+        use_cache=False,
+    ).logits.float()
+    visual_logits = logits[0, :, config.visual_token_offset :][:, : config.visual_vocab_size]
+    codes = (labels[0] - config.visual_token_offset).clamp(min=-1)
+    token_losses = F.cross_entropy(visual_logits, codes, ignore_index=-1, reduction="none")
+    return token_losses[token_losses != 0].mean()

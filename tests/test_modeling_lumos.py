@@ -1,12 +1,16 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
 import copy
+from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
+from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import DynamicCache, StaticCache
 
+from lumos_hf import modeling_lumos
 from lumos_hf.configuration_lumos import LumosConfig
 from lumos_hf.modeling_lumos import LumosForCausalLM, rotary_channel_axes
 from lumos_hf.token_layout import derive_layout, frame_length, prompt_ids, sequence_from_codes
@@ -147,6 +151,22 @@ def test_attention_implementations_agree(model, padded):
     model.set_attn_implementation("flex_attention")
     with torch.compiler.set_stance("force_eager"):
         assert_close(logits_of(model, **inputs)[is_real], expected)
+
+
+@pytest.mark.parametrize("side", ("left", "right"))
+def test_attention_without_a_cache_agrees(model, side):
+    """It goes without a mask over all tokens then, if it can."""
+    rows = [build_row(model.config, closed=True), build_row(model.config, (), 1, seed=1), torch.tensor([0, 9, 102])]
+    input_ids, attention_mask, _ = pad(rows, side)
+    broken_mask = attention_mask.clone()
+    broken_mask[0, len(rows[0]) // 2] = 0
+    for mask in (attention_mask, broken_mask, None):
+        inputs = {"input_ids": input_ids, "attention_mask": mask}
+        is_real = torch.ones_like(input_ids, dtype=torch.bool) if mask is None else mask.bool()
+        model.set_attn_implementation("eager")
+        expected = logits_of(model, **inputs)[is_real]
+        model.set_attn_implementation("sdpa")
+        assert_close(logits_of(model, **inputs, use_cache=False)[is_real], expected)
 
 
 def test_flash_attention_is_refused(model):
@@ -374,14 +394,93 @@ def test_hidden_states_attentions_and_tuples(model):
 # Loss
 
 
-def test_loss_is_the_cross_entropy_of_masked_visual_tokens(model):
-    input_ids, labels = build_training_batch(model.config)
-    outputs = model(input_ids=input_ids, labels=labels)
+def plain_loss(model, input_ids, labels, num_items=None):
+    """From all logits at once, with a mask."""
     counts = labels >= VISUAL
-    logits = model(input_ids=input_ids).logits[..., VISUAL:][counts]
-    assert_close(outputs.logits, logits)
-    assert_close(outputs.loss, F.cross_entropy(logits, labels[counts] - VISUAL))
-    assert outputs.past_key_values is None
+    logits = model(input_ids=input_ids, use_cache=True).logits[counts][:, VISUAL:]
+    loss = F.cross_entropy(logits.float(), labels[counts] - VISUAL, reduction="sum")
+    return loss / (counts.sum() if num_items is None else num_items)
+
+
+def loss_and_gradients(model, loss):
+    model.zero_grad()
+    loss.backward()
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+    return loss.detach(), gradients
+
+
+def build_lora_model(target_modules):
+    with torch.random.fork_rng():
+        config = LoraConfig(r=2, target_modules=target_modules, init_lora_weights=False)
+        return get_peft_model(build_model(), config)
+
+
+def build_frozen_head_model():
+    model = build_model()
+    model.lm_head.requires_grad_(False)
+    return model
+
+
+@pytest.mark.parametrize("checkpointing", (False, True))
+@pytest.mark.parametrize("rows_per_chunk", (7, 1000))
+@pytest.mark.parametrize(
+    "build",
+    (
+        build_model,
+        partial(build_model, tie_word_embeddings=True),
+        build_frozen_head_model,
+        partial(build_lora_model, ["q_proj", "v_proj"]),
+        partial(build_lora_model, ["q_proj", "lm_head"]),
+    ),
+    ids=("plain", "tied", "frozen-head", "lora", "lora-head"),
+)
+def test_loss_is_the_cross_entropy_of_masked_visual_tokens(build, rows_per_chunk, checkpointing, monkeypatch):
+    model = build()
+    base_model = model.get_base_model() if isinstance(model, PeftModel) else model
+    num_columns = NUM_CODES if base_model.has_plain_head else model.config.vocab_size
+    monkeypatch.setitem(modeling_lumos.MAX_LOGITS_BYTES, "cpu", rows_per_chunk * num_columns * 4)
+    input_ids, labels = build_training_batch(model.config)
+    for num_items in (None, 1000):
+        expected = loss_and_gradients(model, plain_loss(model, input_ids, labels, num_items))
+        if checkpointing:
+            base_model.train()
+            base_model.activation_checkpointing_enable()
+        outputs = model(input_ids=input_ids, labels=labels, num_items_in_batch=num_items)
+        assert outputs.logits is None and outputs.past_key_values is None
+        loss, gradients = loss_and_gradients(model, outputs.loss)
+        base_model.activation_checkpointing_disable()
+        base_model.eval()
+
+        assert_close(loss, expected[0])
+        assert set(gradients) == set(expected[1])
+        for name, gradient in gradients.items():
+            assert_close(gradient, expected[1][name])
+
+
+class LargestTensor(TorchDispatchMode):
+    """Records the most elements of any tensor that an operation returns."""
+
+    num_elements = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        output = operation(*args, **(kwargs or {}))
+        tensors = [leaf for leaf in torch.utils._pytree.tree_leaves(output) if torch.is_tensor(leaf)]
+        self.num_elements = max([self.num_elements, *(tensor.numel() for tensor in tensors)])
+        return output
+
+
+def test_training_holds_neither_masks_nor_logits_of_all_tokens(monkeypatch):
+    """Nothing is larger than the queries of a layer."""
+    num_codes = 640
+    model = build_model(vocab_size=VISUAL + num_codes, visual_vocab_size=num_codes)
+    monkeypatch.setitem(modeling_lumos.MAX_LOGITS_BYTES, "cpu", 50 * num_codes * 4)
+    input_ids = build_row(model.config, num_frames=12)[None]
+    labels = torch.where(input_ids >= VISUAL, input_ids, -100)
+    with LargestTensor() as record:
+        model(input_ids=input_ids, labels=labels).loss.backward()
+    length, counted = input_ids.numel(), (labels >= VISUAL).sum()
+    assert record.num_elements == length * model.config.num_attention_heads * model.config.head_dim
+    assert record.num_elements < min(length**2, counted * num_codes) / 1.9
 
 
 def test_tokens_with_zero_loss_are_left_out_of_the_mean(model):
@@ -446,7 +545,7 @@ def test_half_precision(model):
     model.to(torch.bfloat16)
     input_ids, labels = build_training_batch(model.config)
     outputs = model(input_ids=input_ids, labels=labels)
-    assert outputs.logits.dtype == torch.bfloat16 and outputs.loss.dtype == torch.float32
+    assert outputs.loss.dtype == torch.float32
     outputs.loss.backward()
     assert torch.isfinite(model.lm_head.weight.grad).all()
 

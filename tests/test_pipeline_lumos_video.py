@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch.ao.quantization import quantize_dynamic
 from transformers import PreTrainedTokenizerFast
 
-from lumos_hf import pipeline_lumos_video
+from lumos_hf import modeling_lumos
 from lumos_hf.configuration_lumos import LumosConfig
 from lumos_hf.cosmos_video_tokenizer import CosmosVideoTokenizer
 from lumos_hf.modeling_lumos import LumosForCausalLM
@@ -429,7 +429,7 @@ def plain(pipe):
 @pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
 @pytest.mark.parametrize("bytes_of_logits", [1, 7 * 4 * NUM_CODES, 2**25])
 def test_fast_steps_equal_plain_steps(code_pipe, guidance_scale, bytes_of_logits, monkeypatch):
-    monkeypatch.setitem(pipeline_lumos_video._MAX_LOGITS_BYTES, "cpu", bytes_of_logits)
+    monkeypatch.setitem(modeling_lumos.MAX_LOGITS_BYTES, "cpu", bytes_of_logits)
     rows = [PROMPT_IDS, [0, 9, 102], [0, 3, 4, 5, 6, 7, 8, 102]]
     results = [
         codes_of(pipe, input_ids=rows, generator=generators(0, 1, 2), guidance_scale=guidance_scale)
@@ -458,7 +458,7 @@ def test_rows_may_have_different_numbers_of_undecided_codes(code_pipe):
 
 def test_logits_never_exist_for_more_than_a_chunk(code_pipe, monkeypatch):
     rows_per_chunk = 5
-    monkeypatch.setitem(pipeline_lumos_video._MAX_LOGITS_BYTES, "cpu", rows_per_chunk * 4 * NUM_CODES)
+    monkeypatch.setitem(modeling_lumos.MAX_LOGITS_BYTES, "cpu", rows_per_chunk * 4 * NUM_CODES)
     numbers_of_rows = []
 
     def record(module, args, kwargs, output):

@@ -36,6 +36,8 @@ from transformers.utils import TransformersKwargs, can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_lumos import LumosConfig
+from .frame_attention import FrameBlocks, blockwise_attention
+from .linear_cross_entropy import checkpointed_cross_entropy, linear_cross_entropy
 from .token_layout import derive_layout
 
 
@@ -48,6 +50,9 @@ _MM_ROPE_GROUP = (
 )
 
 _QK_NORM_EPS = 1e-5
+
+# Size of the float32 logits that exist at a time: enough rows to keep a device busy, in or near its caches.
+MAX_LOGITS_BYTES = {"cpu": 2**25, "cuda": 2**28}
 
 
 def rotary_channel_axes(position_encoding: str, num_channels: int) -> tuple[int, ...]:
@@ -149,7 +154,7 @@ class LumosAttention(nn.Module):
         self,
         hidden_states: torch.Tensor,
         position_embeddings: tuple[torch.Tensor, torch.Tensor],
-        attention_mask: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | FrameBlocks | None = None,
         past_key_values: Cache | None = None,
         query_index: torch.LongTensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
@@ -166,9 +171,11 @@ class LumosAttention(nn.Module):
         if past_key_values is not None:
             key_states, value_states = past_key_values.update(key_states, value_states, self.layer_idx)
 
-        attention_interface: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
-            self.config._attn_implementation, eager_attention_forward
-        )
+        attention_interface: Callable = blockwise_attention
+        if not isinstance(attention_mask, FrameBlocks):
+            attention_interface = ALL_ATTENTION_FUNCTIONS.get_interface(
+                self.config._attn_implementation, eager_attention_forward
+            )
         attn_output, attn_weights = attention_interface(
             self,
             query_states,
@@ -197,7 +204,7 @@ class LumosDecoderLayer(GradientCheckpointingLayer):
         self,
         hidden_states: torch.Tensor,
         position_embeddings: tuple[torch.Tensor, torch.Tensor],
-        attention_mask: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | FrameBlocks | None = None,
         past_key_values: Cache | None = None,
         query_index: torch.LongTensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
@@ -332,7 +339,7 @@ class LumosModel(LumosPreTrainedModel):
         frame_ids: torch.LongTensor | None,
         past_key_values: Cache | None,
         is_causal: bool,
-    ) -> torch.Tensor | None:
+    ) -> torch.Tensor | FrameBlocks | None:
         # Positions are kept from the mask builders, which take repeated positions for packed sequences.
         if not is_causal:
             return create_bidirectional_mask(
@@ -343,12 +350,25 @@ class LumosModel(LumosPreTrainedModel):
                 # Only a given mask can hold padding; skipping a trivial one would read it back from the device.
                 allow_is_bidirectional_skip=attention_mask is None,
             )
+        if self._may_attend_in_blocks(attention_mask, past_key_values):
+            blocks = FrameBlocks.from_layout(frame_ids, attention_mask)
+            if blocks is not None:
+                return blocks
         return create_causal_mask(
             config=self.config,
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             past_key_values=past_key_values,
             block_sequence_ids=_frame_ids_of_keys(frame_ids, past_key_values),
+        )
+
+    def _may_attend_in_blocks(self, attention_mask: torch.Tensor | None, past_key_values: Cache | None) -> bool:
+        """Blocks are read back from the device, which training can afford; graphs and decoding keep their masks."""
+        return (
+            self.config._attn_implementation == "sdpa"
+            and past_key_values is None
+            and (attention_mask is None or attention_mask.ndim == 2)
+            and not torch.compiler.is_compiling()
         )
 
 
@@ -445,8 +465,9 @@ class LumosForCausalLM(LumosPreTrainedModel):
                 Time, height and width of the tokens fed; all three equal for text.
             frame_ids (`torch.LongTensor` of shape `(batch, length)`, *optional*):
                 `k` inside frame `k`, -1 elsewhere, for the tokens fed. A frame must be fed in one call. What is not
-                given of `position_ids` and `frame_ids` is derived from `input_ids`, which must then be whole sequences;
-                with both given, ids are never read back from the device.
+                given of `position_ids` and `frame_ids` is derived from `input_ids`, which must then be whole sequences.
+                With both given and a cache, nothing is read back from the device; without a cache, "sdpa" attention
+                reads the frames and works them off one by one, without a mask over all tokens.
             labels (`torch.LongTensor` of shape `(batch, length)`, *optional*):
                 Token ids to predict at their own position (no shift). Only visual ids count; anything else, -100
                 included, is ignored.
@@ -480,8 +501,8 @@ class LumosForCausalLM(LumosPreTrainedModel):
         Returns:
             [`LumosCausalLMOutput`]. `loss` is the cross entropy over the visual codes at the positions that count,
             averaged over all of them in the batch; as in the official code, tokens whose loss is exactly 0 are left
-            out of the mean. With `labels`, `logits` are those of these positions only,
-            `(number of counted labels, visual_vocab_size)`, in row-major order; nothing else is computed.
+            out of the mean. With `labels` there are no `logits`: they are never held for more than a chunk of rows.
+            A call without labels gives them, those of the same positions alone by `logits_to_keep`.
 
         Raises:
             ValueError: if inputs are missing, contradict each other, or have the wrong shape.
@@ -522,7 +543,7 @@ class LumosForCausalLM(LumosPreTrainedModel):
         )
         loss = logits = kept_states = None
         if labels is not None:
-            loss, logits = self._visual_loss(outputs.last_hidden_state, labels, num_items_in_batch)
+            loss = self._visual_loss(outputs.last_hidden_state, labels, num_items_in_batch)
         else:
             kept_states = outputs.last_hidden_state
             if not keeps_rows:
@@ -549,26 +570,41 @@ class LumosForCausalLM(LumosPreTrainedModel):
     def _logits(self, hidden_states: torch.Tensor, visual_logits_only: bool) -> torch.Tensor:
         return self.visual_logits(hidden_states) if visual_logits_only else self.lm_head(hidden_states)
 
+    @property
+    def _visual_classes(self) -> slice:
+        start = self.config.visual_token_offset
+        return slice(start, start + self.config.visual_vocab_size)
+
     def visual_logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """Logits of the visual codes, `(..., visual_vocab_size)`, from hidden states `(..., hidden_size)`."""
-        start = self.config.visual_token_offset
-        end = start + self.config.visual_vocab_size
         if self.has_plain_head:
-            return F.linear(hidden_states, self.lm_head.weight[start:end])
-        return self.lm_head(hidden_states)[..., start:end]
+            return F.linear(hidden_states, self.lm_head.weight[self._visual_classes])
+        return self.lm_head(hidden_states)[..., self._visual_classes]
+
+    def num_rows_per_chunk(self, device: torch.device) -> int:
+        """How many rows of visual logits to hold at a time on a device; a replaced head computes the others as well."""
+        num_columns = self.config.visual_vocab_size if self.has_plain_head else self.config.vocab_size
+        max_bytes = MAX_LOGITS_BYTES.get(device.type, MAX_LOGITS_BYTES["cuda"])
+        return max(1, max_bytes // (num_columns * torch.float32.itemsize))
 
     def _visual_loss(
         self, hidden_states: torch.Tensor, labels: torch.LongTensor, num_items_in_batch: int | torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> torch.Tensor:
         codes = labels - self.config.visual_token_offset
         counts = (codes >= 0) & (codes < self.config.visual_vocab_size)
-        logits = self.visual_logits(hidden_states[counts])
-        token_losses = F.cross_entropy(logits.float(), codes[counts], reduction="none")
+        hidden_states, codes = hidden_states[counts], codes[counts]
+        num_rows = self.num_rows_per_chunk(hidden_states.device)
+        if self.has_plain_head:
+            loss, num_nonzero = linear_cross_entropy(
+                hidden_states, self.lm_head.weight, codes, self._visual_classes, num_rows
+            )
+        else:
+            loss, num_nonzero = checkpointed_cross_entropy(self.visual_logits, hidden_states, codes, num_rows)
         if num_items_in_batch is None:
-            num_items_in_batch = (token_losses != 0).sum().clamp(min=1)
+            num_items_in_batch = num_nonzero.clamp(min=1)
         elif torch.is_tensor(num_items_in_batch):
-            num_items_in_batch = num_items_in_batch.to(token_losses.device)
-        return token_losses.sum() / num_items_in_batch, logits
+            num_items_in_batch = num_items_in_batch.to(loss.device)
+        return loss / num_items_in_batch
 
 
 def _is_row_index(logits_to_keep: int | torch.Tensor) -> bool:

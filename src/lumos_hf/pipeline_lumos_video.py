@@ -63,9 +63,6 @@ OFFICIAL_DEFAULTS = {
     "history_mask_ratio": 0.7,
 }
 
-# Size of the float32 logits that exist at a time: enough rows to keep a device busy, in or near its caches.
-_MAX_LOGITS_BYTES = {"cpu": 2**25, "cuda": 2**28}
-
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
 _CONFIG_FILES = {
@@ -863,8 +860,7 @@ class LumosVideoPipeline(DiffusionPipeline, LumosLoraLoaderMixin):
         self, hidden_states: list[torch.Tensor], uniforms: torch.Tensor, guidance_scale: float
     ) -> tuple[torch.LongTensor, torch.Tensor]:
         """Codes `(R,)` and their probabilities, from each branch's `(R, hidden_size)` and draws `(R,)`."""
-        max_bytes = _MAX_LOGITS_BYTES.get(uniforms.device.type, _MAX_LOGITS_BYTES["cuda"])
-        num_rows = max(1, max_bytes // (self.transformer.config.visual_vocab_size * torch.float32.itemsize))
+        num_rows = self.transformer.num_rows_per_chunk(uniforms.device)
         chunks = zip(uniforms.split(num_rows), *(states.split(num_rows) for states in hidden_states), strict=True)
         samples = [
             self.scheduler.sample_tokens(self._guided_head(chunk_states, guidance_scale), chunk_uniforms)

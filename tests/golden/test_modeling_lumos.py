@@ -74,13 +74,15 @@ def test_attention_pattern(source_dir, case):
         assert torch.equal(attention > 0, keep.expand_as(attention))
 
 
-@pytest.mark.parametrize("attention", ("eager", "sdpa"))
+@pytest.mark.parametrize(
+    ("attention", "use_cache"), (("eager", True), ("sdpa", True), pytest.param("sdpa", False, id="without-mask"))
+)
 @pytest.mark.parametrize("case", CASES)
-def test_logits(source_dir, case, attention):
+def test_logits(source_dir, case, attention, use_cache):
     tensors = load_cases(source_dir)
     model = load_model(source_dir, attention)
     with torch.no_grad():
-        logits = model(input_ids=tensors[f"{case}.input_ids"]).logits
+        logits = model(input_ids=tensors[f"{case}.input_ids"], use_cache=use_cache).logits
 
     assert logits.shape == (*tensors[f"{case}.input_ids"].shape, model.config.vocab_size)
     torch.testing.assert_close(

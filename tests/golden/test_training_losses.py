@@ -52,16 +52,19 @@ def case(request, golden):
 
 
 @pytest.mark.parametrize("attention", ("eager", "sdpa"))
+@torch.no_grad()
 def test_loss(case, golden, attention):
     facts, expected, inputs = case
-    with torch.no_grad():
-        output = load_model(golden / "training", attention)(**inputs)
+    model = load_model(golden / "training", attention)
+    assert model(**inputs).loss.item() == pytest.approx(facts["loss"], abs=LOSS_ATOL)
 
-    assert output.loss.item() == pytest.approx(facts["loss"], abs=LOSS_ATOL)
     labels = inputs["labels"]
-    codes = labels[labels >= VISUAL_TOKEN_OFFSET] - VISUAL_TOKEN_OFFSET
-    assert output.logits.shape == (len(expected["token_losses"]), 240)
-    token_losses = F.cross_entropy(output.logits, codes, reduction="none")
+    counts = labels >= VISUAL_TOKEN_OFFSET
+    # As with labels, attention is without a cache, so that "sdpa" goes without a mask.
+    kept = {"logits_to_keep": counts, "visual_logits_only": True, "use_cache": False}
+    logits = model(input_ids=inputs["input_ids"], **kept).logits
+    assert logits.shape == (len(expected["token_losses"]), 240)
+    token_losses = F.cross_entropy(logits, labels[counts] - VISUAL_TOKEN_OFFSET, reduction="none")
     torch.testing.assert_close(token_losses, expected["token_losses"], atol=5e-4, rtol=0)
 
 

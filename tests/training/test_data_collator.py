@@ -270,6 +270,11 @@ def test_trains_with_a_stock_trainer(config, tmp_path):
     assert losses[-1] < losses[0] - 0.3
     assert trainer.evaluate()["eval_loss"] < losses[0]
 
+    # Nor does an evaluation collect logits when it is not for the loss alone.
+    trainer.compute_metrics = lambda prediction: {"predictions": len(prediction.predictions)}
+    metrics = trainer.evaluate()
+    assert metrics["eval_predictions"] == 0 and metrics["eval_loss"] < losses[0]
+
 
 @pytest.mark.parametrize(
     "changes, message",

@@ -1,0 +1,131 @@
+# Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
+"""
+Attention over whole sequences without a mask of size (tokens x tokens).
+
+All queries of a frame see the same keys: everything up to the end of the frame. So each frame is one attention call
+without a mask, which the fused kernels do fastest, and over its past alone, where a mask has them work off the future
+as well. Text before the frames is plainly causal; text after them is a few tokens.
+
+Shape suffixes: B rows, H heads, L tokens, D width of a head.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Neighbouring queries: a frame, or the text between two."""
+
+    start: int
+    end: int
+    is_frame: bool
+
+
+@dataclass(frozen=True)
+class FrameBlocks:
+    """
+    What stands in for an attention mask in [`blockwise_attention`].
+
+    Args:
+        rows: the blocks of each row, in order and without gaps, from its first real token to its last; all tokens of a
+            row that has none.
+    """
+
+    rows: tuple[tuple[_Block, ...], ...]
+
+    @classmethod
+    def from_layout(cls, frame_ids: torch.LongTensor, attention_mask: torch.Tensor | None) -> "FrameBlocks | None":
+        """
+        Reads the blocks back from the device.
+
+        Args:
+            frame_ids: `(B, L)`, `k` inside frame `k`, -1 elsewhere.
+            attention_mask: `(B, L)`, nonzero at real tokens, or `None` if all are.
+
+        Returns:
+            `None` for sequences that aren't made of blocks: with padding between tokens or a frame in pieces.
+        """
+        is_real = torch.ones_like(frame_ids) if attention_mask is None else attention_mask
+        rows = tuple(_row_blocks(*row) for row in zip(frame_ids.cpu(), is_real.cpu() != 0, strict=True))
+        return None if None in rows else cls(rows)
+
+    def by_layout(self) -> list[tuple[slice, tuple[_Block, ...]]]:
+        """Rows that can share calls, with their blocks: all of them if they are alike, otherwise each on its own."""
+        if len(set(self.rows)) == 1:
+            return [(slice(None), self.rows[0])]
+        return [(slice(index, index + 1), blocks) for index, blocks in enumerate(self.rows)]
+
+
+def _row_blocks(frame_ids_L: torch.Tensor, is_real_L: torch.Tensor) -> tuple[_Block, ...] | None:
+    real_index = is_real_L.nonzero()[:, 0].tolist() or range(len(is_real_L))
+    first, end = real_index[0], real_index[-1] + 1
+    frames, lengths = frame_ids_L[first:end].unique_consecutive(return_counts=True)
+    numbers = frames[frames >= 0].tolist()
+    if len(real_index) < end - first or len(set(numbers)) < len(numbers):
+        return None
+    ends = (first + lengths.cumsum(0)).tolist()
+    starts = [first, *ends[:-1]]
+    return tuple(_Block(*block) for block in zip(starts, ends, (frames >= 0).tolist(), strict=True))
+
+
+def blockwise_attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: FrameBlocks,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """
+    An attention function like those of transformers: `(B, H, L, D)` in, `(B, L, H, D)` out. Padding beside tokens gets
+    zeros.
+
+    Args:
+        module: the attention layer.
+        query, key, value: of all tokens of the sequences, without a cache; keys and values may have fewer heads.
+        attention_mask: the blocks.
+        kwargs: of [`sdpa_attention_forward`]; `is_causal` is overruled.
+    """
+    outputs = [
+        _attend(module, query[rows], key[rows], value[rows], blocks, kwargs)
+        for rows, blocks in attention_mask.by_layout()
+    ]
+    return torch.cat(outputs), None
+
+
+def _attend(
+    module: nn.Module,
+    query_BHLD: torch.Tensor,
+    key_BHLD: torch.Tensor,
+    value_BHLD: torch.Tensor,
+    blocks: tuple[_Block, ...],
+    kwargs: dict[str, Any],
+) -> torch.Tensor:
+    """Attention `(B, L, H, D)` of rows with the same blocks."""
+    first, end = blocks[0].start, blocks[-1].end
+    outputs = []
+    for block in blocks:
+        output_BLHD, _ = sdpa_attention_forward(
+            module,
+            query_BHLD[:, :, block.start : block.end],
+            key_BHLD[:, :, first : block.end],
+            value_BHLD[:, :, first : block.end],
+            _mask_of_later_text(block, first, query_BHLD.device),
+            **{**kwargs, "is_causal": not block.is_frame},
+        )
+        outputs.append(output_BLHD)
+    return F.pad(torch.cat(outputs, dim=1), (0, 0, 0, 0, first, query_BHLD.shape[2] - end))
+
+
+def _mask_of_later_text(block: _Block, first: int, device: torch.device) -> torch.Tensor | None:
+    """Kernels know a causal pattern only where queries and keys begin together, which is the first text of a row."""
+    if block.is_frame or block.start == first:
+        return None
+    shape = (1, 1, block.end - block.start, block.end - first)
+    return torch.ones(shape, dtype=torch.bool, device=device).tril(block.start - first)
