@@ -117,11 +117,12 @@ class _Branch:
     """
     One side of classifier-free guidance: the layout of its whole sequences, and what is cached of them so far.
 
-    `position_ids` is `(3, B, L)`; `num_padding` counts the tokens on the left of every row that are padding, and is None
-    if there are none.
+    `position_ids` is `(3, B, L)`. Where rows are padded on the left, `num_padding` counts their pads, and `attention_mask`
+    `(B, L)` shows them; elsewhere both are None.
     """
 
     position_ids: torch.LongTensor
+    attention_mask: torch.LongTensor | None
     num_padding: list[int] | None
     cache: PrefixCache
 
@@ -131,8 +132,17 @@ class _Branch:
             return
         self.position_ids = self.position_ids.repeat_interleave(times, dim=1)
         if self.num_padding is not None:
+            self.attention_mask = self.attention_mask.repeat_interleave(times, dim=0)
             self.num_padding = [num_pads for num_pads in self.num_padding for _ in range(times)]
         self.cache.batch_repeat_interleave(times)
+
+    def padding(self, length: int, as_mask: bool) -> dict[str, torch.Tensor | list[int]]:
+        """What tells the model which of the first `length` tokens are padding."""
+        if self.num_padding is None:
+            return {}
+        if as_mask:
+            return {"attention_mask": self.attention_mask[:, :length].contiguous()}
+        return {"num_padding": self.num_padding}
 
 
 class LumosVideoPipeline(DiffusionPipeline, LumosLoraLoaderMixin):
@@ -798,7 +808,7 @@ class LumosVideoPipeline(DiffusionPipeline, LumosLoraLoaderMixin):
         position_ids, frame_ids = derive_layout(ids, self.transformer.config, attention_mask)
         cache = PrefixCache(self.transformer.config.num_hidden_layers, capacity=ids.shape[1])
         cache.make_room(length)
-        branch = _Branch(position_ids, num_padding, cache)
+        branch = _Branch(position_ids, attention_mask, num_padding, cache)
         self._eager_transformer(
             input_ids=ids[:, :length],
             attention_mask=None if attention_mask is None else attention_mask[:, :length],
@@ -931,7 +941,7 @@ class LumosVideoPipeline(DiffusionPipeline, LumosLoraLoaderMixin):
         rows = frame.new_zeros(len(frame), 1)
         if _is_compiled(self.transformer):
             # The rows of a decoding step, so that its graph serves here, too.
-            rows = visual_positions(*latents.shape[1:], device=latents.device).expand(len(frame), -1)
+            rows = visual_positions(*latents.shape[1:], device=latents.device).repeat(len(frame), 1)
         for branch in branches:
             self._forward_frame(branch, frame, logits_to_keep=rows, skip_logits=True)
             branch.cache.keep_room()
@@ -940,16 +950,17 @@ class LumosVideoPipeline(DiffusionPipeline, LumosLoraLoaderMixin):
         """Feeds one whole frame of token ids after the cached ones; the next call overwrites it unless it is kept."""
         branch.cache.make_room(frame.shape[1])
         start = branch.cache.get_seq_length()
-        position_ids = branch.position_ids[:, :, start : start + frame.shape[1]]
+        end = start + frame.shape[1]
         return self.transformer(
             input_ids=frame,
             # Of one memory layout wherever it comes from, for a compiled graph.
-            position_ids=position_ids.contiguous(),
+            position_ids=branch.position_ids[:, :, start:end].contiguous(),
             past_key_values=branch.cache,
             use_cache=True,
-            # A frame sees its past and all of itself, so no mask is needed.
+            # A frame sees its past and all of itself, so without padding no mask is needed.
             is_causal=False,
-            num_padding=branch.num_padding,
+            # A mask costs more than numbers, but every new combination of numbers would be compiled anew.
+            **branch.padding(end, as_mask=_is_compiled(self.transformer)),
             **options,
         )
 
