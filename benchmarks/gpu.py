@@ -24,7 +24,7 @@ from pathlib import Path
 
 import torch
 import transformers
-from decode import GUIDANCE_SCALE, device_name, ours, prompt, synchronize, theirs
+from decode import device_name, ours, prompt, synchronize, theirs
 from results import RESULTS, append_rows, table
 from torch.profiler import profile
 

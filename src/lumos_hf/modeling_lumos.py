@@ -185,7 +185,9 @@ class LumosAttention(nn.Module):
             attn_output, attn_weights = attend(query_states, key_states, value_states, attention_mask)
         else:
             rows = zip(query_states.split(1), key_states.split(1), value_states.split(1), num_padding, strict=True)
-            outputs = [attend(query, key[:, :, pads:], value[:, :, pads:], None)[0] for query, key, value, pads in rows]
+            outputs = [
+                attend(query, key[:, :, pads:], value[:, :, pads:], None)[0] for query, key, value, pads in rows
+            ]
             attn_output, attn_weights = torch.cat(outputs), None
         attn_output = self.o_proj(attn_output.flatten(-2).contiguous())
         return attn_output, attn_weights
@@ -398,7 +400,9 @@ def _check_padding(
             f"got it with `is_causal={is_causal}`."
         )
     if len(num_padding) != position_ids.shape[1]:
-        raise ValueError(f"`num_padding` must have {position_ids.shape[1]} numbers, one per row, got {len(num_padding)}.")
+        raise ValueError(
+            f"`num_padding` must have {position_ids.shape[1]} numbers, one per row, got {len(num_padding)}."
+        )
 
 
 def _check_shape(name: str, tensor: torch.Tensor | None, axes: str, shape: tuple[int, ...]) -> None:
