@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 
 @pytest.fixture
@@ -92,3 +94,70 @@ def test_tables_of_several_benchmarks_share_a_file(benchmarks, tmp_path):
         "\n## First\n\n| a | b |\n| --- | --- |\n| 1 | 2 |\n| 4 | 5 |\n"
         "\n## Second\n\n| c |\n| --- |\n| 3 |\n"
     )
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    import gpu
+
+    return gpu
+
+
+TOY_GPU = ["--device=cpu", "--models", "toy", "--sizes", "64x32", "--frames", "5", "--prompt-tokens=6"]
+
+
+def test_gpu_measures_every_kind(gpu, tmp_path, capsys, monkeypatch):
+    # A CPU has no CUDA graphs, and inductor takes long there.
+    compiled = []
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", lambda self, **options: compiled.append((type(self).__name__, options))
+    )
+    results = tmp_path / "RESULTS.md"
+    gpu.main([*TOY_GPU, f"--results={results}"])
+    rows = [line.split(" | ") for line in results.read_text().splitlines()[6:]]
+    assert [row[6] for row in rows] == ["reference", "ours", "compiled"]
+    assert compiled == [("LumosForCausalLM", {"fullgraph": True, "mode": "reduce-overhead"})]
+    assert "scaled_dot_product" in capsys.readouterr().out
+
+
+def test_gpu_says_so_without_one(gpu, capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    gpu.main([])
+    assert "no CUDA GPU" in capsys.readouterr().out
+
+
+def test_gpu_begins_nothing_after_its_budget(gpu, tmp_path, capsys):
+    gpu.main([*TOY_GPU, "--budget=0", f"--results={tmp_path / 'RESULTS.md'}"])
+    assert "Left out for want of time: toy 64x32, 5" in capsys.readouterr().out
+
+
+def test_operations_are_those_that_torch_counts(gpu, decode):
+    (options,) = gpu.configurations(gpu.parse_arguments([*TOY_GPU, "--steps=3"]))
+    model = gpu.build_model("toy", "cpu")
+    run = decode.ours(model, decode.prompt(model.config, options), options, greedy=False)
+    # The counter does not know the CPU's kernel, but what that is made of.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        run()
+    assert gpu.video_operations(model.config, options) == counter.get_total_flops()
+
+
+def test_few_steps_are_extrapolated_on_a_line(gpu):
+    assert gpu.MEASURED_STEPS == (1, 3)
+    assert gpu.extrapolate((5.0, 9.0), 50) == (5.0 + 49 * 2.0, 2.0)
+
+
+def test_memory_of_codes_and_pixels(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    import memory
+
+    results = tmp_path / "RESULTS.md"
+    memory.main(
+        [
+            *("--configuration=toy", "--sizes", "64x32", "--frames", "1", "5", "--streamed-frames", "1", "3"),
+            *("--streamed-size=32x32", "--prompt-tokens=6", f"--results={results}"),
+        ]
+    )
+    text = results.read_text()
+    assert "| toy | 64x32, 1 |" in text and "| toy | 64x32, 5 |" in text
+    assert "| 32x32, 1 |" in text and "| 32x32, 3 |" in text

@@ -616,3 +616,38 @@ def test_bad_input_is_refused(model, inputs, message):
     }
     with pytest.raises(ValueError, match=message):
         model(**inputs)
+
+
+# Padding as numbers
+
+
+@torch.no_grad()
+def test_padding_as_numbers_equals_a_mask(model):
+    ids = torch.randint(20, (3, 12))
+    inputs = {"input_ids": ids, "position_ids": torch.arange(12).expand(3, 3, -1), "is_causal": False}
+    num_padding = [2, 0, 5]
+    attention_mask = (torch.arange(12) >= torch.tensor(num_padding)[:, None]).long()
+    result = model(num_padding=num_padding, **inputs).logits
+    expected = model(attention_mask=attention_mask, **inputs).logits
+    torch.testing.assert_close(result, expected, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(result, model(**inputs).logits, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"is_causal": True}, "`num_padding` must be given with `is_causal=False`"),
+        ({"attention_mask": torch.ones(2, 4)}, "instead of `attention_mask`"),
+        ({"num_padding": [1]}, "`num_padding` must have 2 numbers, one per row, got 1"),
+    ],
+)
+def test_bad_padding(model, changes, message):
+    inputs = {
+        "input_ids": torch.zeros(2, 4, dtype=torch.long),
+        "position_ids": torch.arange(4).expand(3, 2, -1),
+        "frame_ids": torch.full((2, 4), -1),
+        "is_causal": False,
+        "num_padding": [1, 0],
+    }
+    with pytest.raises(ValueError, match=message):
+        model(**{**inputs, **changes})

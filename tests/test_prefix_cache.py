@@ -5,7 +5,7 @@ from transformers import DynamicCache
 
 from lumos_hf.configuration_lumos import LumosConfig
 from lumos_hf.modeling_lumos import LumosForCausalLM
-from lumos_hf.prefix_cache import PrefixCacheLayer, prefix_cache
+from lumos_hf.prefix_cache import PrefixCache, PrefixCacheLayer
 
 
 def tiny_model():
@@ -38,70 +38,80 @@ def states(batch_size, length):
 
 def filled_layer(batch_size=3, length=5, capacity=8):
     layer = PrefixCacheLayer(capacity)
-    return layer, layer.update(*states(batch_size, length))
+    layer.make_room(length)
+    filled = layer.update(*states(batch_size, length))
+    layer.keep_room()
+    return layer, filled
 
 
 @torch.no_grad()
 def test_the_model_sees_what_it_sees_with_a_dynamic_cache():
     """A prompt, then steps of one length that are taken back, then one that stays, as a pipeline does it."""
     model = tiny_model()
-    caches = prefix_cache(num_layers=2, capacity=7 + 2 * 5), DynamicCache(config=model.config)
+    cache, dynamic_cache = PrefixCache(num_layers=2, capacity=7 + 2 * 5), DynamicCache(config=model.config)
     ids = torch.randint(70, (2, 7 + 2 * 5))
 
-    def logits(cache, start, end, fed):
-        positions = torch.arange(start, end).expand(3, 2, -1)
-        return model(input_ids=fed, position_ids=positions, past_key_values=cache, is_causal=False).logits
-
     def assert_equal_logits(start, end, fed):
-        results = [logits(cache, start, end, fed) for cache in caches]
+        cache.make_room(end - start)
+        assert cache.get_seq_length() == dynamic_cache.get_seq_length() == start
+        positions = torch.arange(start, end).expand(3, 2, -1)
+        results = [
+            model(input_ids=fed, position_ids=positions, past_key_values=each, is_causal=False).logits
+            for each in (cache, dynamic_cache)
+        ]
         torch.testing.assert_close(*results)
-        assert all(cache.get_seq_length() == end for cache in caches)
 
     assert_equal_logits(0, 7, ids[:, :7])
+    cache.keep_room()
     for start in (7, 12):
         for _ in range(3):
             assert_equal_logits(start, start + 5, torch.randint(70, (2, 5)))
-            for cache in caches:
-                cache.crop(-5)
+            dynamic_cache.crop(-5)
         assert_equal_logits(start, start + 5, ids[:, start : start + 5])
+        cache.keep_room()
 
 
-def test_tokens_are_written_in_place():
+def test_room_is_written_in_place():
     layer, (keys, _) = filled_layer()
     buffer = layer.keys.data_ptr()
-    assert keys.shape == (3, 2, 5, 4) and layer.keys.shape == layer.values.shape == (3, 2, 8, 4)
-    for length in (2, 3, 1):
+    for length in (2, 3, 3, 1):
+        layer.make_room(length)
         new_keys, new_values = states(3, length)
         all_keys, all_values = layer.update(new_keys, new_values)
         assert torch.equal(all_keys, torch.cat([keys, new_keys], dim=-2))
         assert torch.equal(all_values[..., 5:, :], new_values)
-        layer.crop(-length)
         assert layer.get_seq_length() == 5
-    assert layer.keys.data_ptr() == buffer
+        assert all_keys.data_ptr() == layer.keys.data_ptr() == buffer
 
 
-def test_several_crops():
-    layer, (keys, _) = filled_layer()
-    layer.crop(-1)
-    layer.crop(0)
-    layer.crop(-2)
-    new_keys, new_values = states(3, 1)
-    all_keys, _ = layer.update(new_keys, new_values)
-    assert torch.equal(all_keys, torch.cat([keys[..., :2, :], new_keys], dim=-2))
-
-
-@pytest.mark.parametrize("tokens_to_remove", [1, -6])
-def test_crops_that_are_refused(tokens_to_remove):
-    layer, _ = filled_layer()
-    with pytest.raises(ValueError, match=rf"`tokens_to_remove` must lie in \[-5, 0\], got {tokens_to_remove}"):
-        layer.crop(tokens_to_remove)
+def test_kept_room_is_past():
+    layer, (keys, values) = filled_layer()
+    layer.make_room(2)
+    layer.update(*states(3, 2))
+    new_keys, new_values = states(3, 2)
+    layer.update(new_keys, new_values)
+    layer.keep_room()
+    assert layer.get_seq_length() == 7
+    layer.make_room(1)
+    last_keys, last_values = states(3, 1)
+    all_keys, all_values = layer.update(last_keys, last_values)
+    assert torch.equal(all_keys, torch.cat([keys, new_keys, last_keys], dim=-2))
+    assert torch.equal(all_values, torch.cat([values, new_values, last_values], dim=-2))
 
 
 def test_no_more_than_the_capacity():
     layer, _ = filled_layer()
     assert layer.get_max_length() == 8
-    with pytest.raises(ValueError, match="must fit into the `capacity` of 8 tokens, got 9 in all"):
-        layer.update(*states(3, 4))
+    with pytest.raises(ValueError, match="`num_tokens` must fit into the `capacity` of 8 tokens, got 4 after 5"):
+        layer.make_room(4)
+
+
+@pytest.mark.parametrize("room", [0, 2])
+def test_only_what_there_is_room_for(room):
+    layer, _ = filled_layer()
+    layer.make_room(room)
+    with pytest.raises(ValueError, match=f"`key_states` must fill the room of {room} tokens, got 3"):
+        layer.update(*states(3, 3))
 
 
 @pytest.mark.parametrize(
@@ -113,11 +123,13 @@ def test_no_more_than_the_capacity():
     ],
 )
 def test_operations_on_the_batch(operation, rows):
-    cache = prefix_cache(num_layers=1, capacity=8)
-    keys, values = cache.update(*states(3, 5), 0)
-    keys, values = keys.clone(), values.clone()
+    cache = PrefixCache(num_layers=1, capacity=8)
+    cache.make_room(5)
+    keys, values = (each.clone() for each in cache.update(*states(3, 5), 0))
+    cache.keep_room()
     operation(cache)
     assert cache.get_seq_length() == 5
+    cache.make_room(2)
     new_keys, new_values = states(len(rows), 2)
     all_keys, all_values = cache.update(new_keys, new_values, 0)
     assert torch.equal(all_keys, torch.cat([keys[rows], new_keys], dim=-2))
@@ -125,9 +137,11 @@ def test_operations_on_the_batch(operation, rows):
 
 
 def test_a_reset_cache_takes_another_batch():
-    cache = prefix_cache(num_layers=1, capacity=8)
+    cache = PrefixCache(num_layers=1, capacity=8)
+    cache.make_room(5)
     cache.update(*states(3, 5), 0)
     cache.reset()
     assert cache.get_seq_length() == 0
     keys, _ = states(1, 8)
+    cache.make_room(8)
     assert torch.equal(cache.update(keys, keys, 0)[0], keys)

@@ -13,6 +13,7 @@ Shape suffixes: B batch, L tokens fed, H heads, D width of a head, 3 time, heigh
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -157,9 +158,13 @@ class LumosAttention(nn.Module):
         attention_mask: torch.Tensor | FrameBlocks | None = None,
         past_key_values: Cache | None = None,
         query_index: torch.LongTensor | None = None,
+        num_padding: list[int] | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Attention of all tokens, or of those at `query_index` `(batch, queries)` alone, without a mask then."""
+        """
+        Attention of all tokens, or of those at `query_index` `(batch, queries)` alone, without a mask then. With
+        `num_padding` every row sees its keys after so many, in a call of its own: cheaper than a mask for all of them.
+        """
         query_inputs = _select(hidden_states, query_index)
         query_embeddings = tuple(_select(table, query_index) for table in position_embeddings)
 
@@ -176,16 +181,21 @@ class LumosAttention(nn.Module):
             attention_interface = ALL_ATTENTION_FUNCTIONS.get_interface(
                 self.config._attn_implementation, eager_attention_forward
             )
-        attn_output, attn_weights = attention_interface(
+        attend = partial(
+            attention_interface,
             self,
-            query_states,
-            key_states,
-            value_states,
-            attention_mask,
             dropout=self.attention_dropout if self.training else 0.0,
             scaling=self.scaling,
             **kwargs,
         )
+        if num_padding is None:
+            attn_output, attn_weights = attend(query_states, key_states, value_states, attention_mask)
+        else:
+            rows = zip(query_states.split(1), key_states.split(1), value_states.split(1), num_padding, strict=True)
+            outputs = [
+                attend(query, key[:, :, pads:], value[:, :, pads:], None)[0] for query, key, value, pads in rows
+            ]
+            attn_output, attn_weights = torch.cat(outputs), None
         attn_output = self.o_proj(attn_output.flatten(-2).contiguous())
         return attn_output, attn_weights
 
@@ -207,6 +217,7 @@ class LumosDecoderLayer(GradientCheckpointingLayer):
         attention_mask: torch.Tensor | FrameBlocks | None = None,
         past_key_values: Cache | None = None,
         query_index: torch.LongTensor | None = None,
+        num_padding: list[int] | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> torch.Tensor:
         attn_output, _ = self.self_attn(
@@ -215,6 +226,7 @@ class LumosDecoderLayer(GradientCheckpointingLayer):
             attention_mask=attention_mask,
             past_key_values=past_key_values,
             query_index=query_index,
+            num_padding=num_padding,
             **kwargs,
         )
         hidden_states = _select(hidden_states, query_index) + attn_output
@@ -261,6 +273,7 @@ class LumosModel(LumosPreTrainedModel):
         use_cache: bool | None = None,
         is_causal: bool = True,
         rows_to_keep: torch.LongTensor | None = None,
+        num_padding: list[int] | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPast:
         """
@@ -268,6 +281,7 @@ class LumosModel(LumosPreTrainedModel):
         see [`LumosForCausalLM.forward`].
         """
         _check_inputs(input_ids, inputs_embeds, attention_mask, position_ids, frame_ids, past_key_values)
+        _check_padding(num_padding, position_ids, attention_mask, is_causal)
         position_ids, frame_ids = self._complete_layout(
             input_ids, attention_mask, position_ids, frame_ids, past_key_values, is_causal
         )
@@ -292,6 +306,7 @@ class LumosModel(LumosPreTrainedModel):
                 past_key_values=past_key_values,
                 query_index=rows_to_keep if keeps_early and layer is self.layers[-1] else None,
                 is_causal=is_causal,
+                num_padding=num_padding,
                 **kwargs,
             )
         if not keeps_early:
@@ -340,6 +355,8 @@ class LumosModel(LumosPreTrainedModel):
         past_key_values: Cache | None,
         is_causal: bool,
     ) -> torch.Tensor | FrameBlocks | None:
+        if not is_causal and attention_mask is None:
+            return None
         # Positions are kept from the mask builders, which take repeated positions for packed sequences.
         if not is_causal:
             return create_bidirectional_mask(
@@ -387,6 +404,25 @@ def _check_inputs(
     _check_shape("frame_ids", frame_ids, "(batch, length)", (batch_size, length))
     if attention_mask is not None and attention_mask.ndim == 2 and past_key_values is None:
         _check_shape("attention_mask", attention_mask, "(batch, length)", (batch_size, length))
+
+
+def _check_padding(
+    num_padding: list[int] | None,
+    position_ids: torch.Tensor | None,
+    attention_mask: torch.Tensor | None,
+    is_causal: bool,
+) -> None:
+    if num_padding is None:
+        return
+    if is_causal or attention_mask is not None or position_ids is None:
+        raise ValueError(
+            "`num_padding` must be given with `is_causal=False` and `position_ids` only, and instead of `attention_mask`, "
+            f"got it with `is_causal={is_causal}`."
+        )
+    if len(num_padding) != position_ids.shape[1]:
+        raise ValueError(
+            f"`num_padding` must have {position_ids.shape[1]} numbers, one per row, got {len(num_padding)}."
+        )
 
 
 def _check_shape(name: str, tensor: torch.Tensor | None, axes: str, shape: tuple[int, ...]) -> None:
@@ -452,6 +488,7 @@ class LumosForCausalLM(LumosPreTrainedModel):
         last_hidden_state: torch.Tensor | None = None,
         num_items_in_batch: int | torch.Tensor | None = None,
         is_causal: bool = True,
+        num_padding: list[int] | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> LumosCausalLMOutput:
         r"""
@@ -496,7 +533,11 @@ class LumosForCausalLM(LumosPreTrainedModel):
             is_causal (`bool`, defaults to `True`):
                 `False` lets every token fed attend to every cached token and to all tokens fed, which is what one whole
                 frame after a cached prefix does: no mask is built at all, and `frame_ids` are not needed. A 2-D
-                `attention_mask` over prefix and frame, for left-padded rows, still holds.
+                `attention_mask` over prefix and frame still holds.
+            num_padding (`list[int]`, *optional*):
+                With `is_causal=False`, how many cached tokens on the left of each row are padding. As a 2-D
+                `attention_mask` that says so, without its cost: every row attends to its own tokens in a call of its
+                own, and no mask is built.
 
         Returns:
             [`LumosCausalLMOutput`]. `loss` is the cross entropy over the visual codes at the positions that count,
@@ -539,6 +580,7 @@ class LumosForCausalLM(LumosPreTrainedModel):
             use_cache=use_cache,
             is_causal=is_causal,
             rows_to_keep=logits_to_keep if keeps_rows else None,
+            num_padding=num_padding,
             **kwargs,
         )
         loss = logits = kept_states = None

@@ -24,14 +24,15 @@ import torch
 from diffusers import DiffusionPipeline
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.utils import BaseOutput, logging, replace_example_docstring
+from diffusers.utils.torch_utils import is_compiled_module
 from huggingface_hub import snapshot_download
-from transformers import Cache, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from .configuration_lumos import LumosConfig
 from .cosmos_video_tokenizer import CosmosVideoTokenizer
 from .lora_loader import LumosLoraLoaderMixin
 from .modeling_lumos import LumosCausalLMOutput, LumosForCausalLM
-from .prefix_cache import prefix_cache
+from .prefix_cache import PrefixCache
 from .scheduling_mask_decoding import MaskDecodingScheduler
 from .token_layout import (
     PIXELS_PER_SIZE_UNIT,
@@ -113,21 +114,32 @@ class _Branch:
     """
     One side of classifier-free guidance: the layout of its whole sequences, and what is cached of them so far.
 
-    `position_ids` is `(3, B, L)`; `attention_mask` is `(B, L)`, or None where no row is padded.
+    `position_ids` is `(3, B, L)`. Where rows are padded on the left, `num_padding` counts their pads, and `attention_mask`
+    `(B, L)` shows them; elsewhere both are None.
     """
 
     position_ids: torch.LongTensor
     attention_mask: torch.LongTensor | None
-    cache: Cache
+    num_padding: list[int] | None
+    cache: PrefixCache
 
     def repeat(self, times: int) -> None:
         """Makes so many neighbouring rows of every row."""
         if times == 1:
             return
         self.position_ids = self.position_ids.repeat_interleave(times, dim=1)
-        if self.attention_mask is not None:
+        if self.num_padding is not None:
             self.attention_mask = self.attention_mask.repeat_interleave(times, dim=0)
+            self.num_padding = [num_pads for num_pads in self.num_padding for _ in range(times)]
         self.cache.batch_repeat_interleave(times)
+
+    def padding(self, length: int, as_mask: bool) -> dict[str, torch.Tensor | list[int]]:
+        """What tells the model which of the first `length` tokens are padding."""
+        if self.num_padding is None:
+            return {}
+        if as_mask:
+            return {"attention_mask": self.attention_mask[:, :length].contiguous()}
+        return {"num_padding": self.num_padding}
 
 
 class LumosVideoPipeline(DiffusionPipeline, LumosLoraLoaderMixin):
@@ -786,13 +798,15 @@ class LumosVideoPipeline(DiffusionPipeline, LumosLoraLoaderMixin):
             num_cached: how many of `visual_ids` to cache.
             num_videos_per_prompt: rows of the result per prefix, which are computed once.
         """
-        ids, attention_mask = _join_left_padded(prefixes, visual_ids)
+        ids, num_padding = _join_left_padded(prefixes, visual_ids)
+        attention_mask = None if num_padding is None else _left_padding_mask(ids, num_padding)
         length = ids.shape[1] - visual_ids.shape[1] + num_cached
         # Positions depend on the first frame, so they come from whole sequences.
         position_ids, frame_ids = derive_layout(ids, self.transformer.config, attention_mask)
-        cache = prefix_cache(self.transformer.config.num_hidden_layers, capacity=ids.shape[1])
-        branch = _Branch(position_ids, attention_mask, cache)
-        self.transformer(
+        cache = PrefixCache(self.transformer.config.num_hidden_layers, capacity=ids.shape[1])
+        cache.make_room(length)
+        branch = _Branch(position_ids, attention_mask, num_padding, cache)
+        self._eager_transformer(
             input_ids=ids[:, :length],
             attention_mask=None if attention_mask is None else attention_mask[:, :length],
             position_ids=position_ids[:, :, :length],
@@ -801,8 +815,14 @@ class LumosVideoPipeline(DiffusionPipeline, LumosLoraLoaderMixin):
             use_cache=True,
             skip_logits=True,
         )
+        cache.keep_room()
         branch.repeat(num_videos_per_prompt)
         return branch
+
+    @torch.compiler.set_stance("force_eager")
+    def _eager_transformer(self, **inputs: Any) -> LumosCausalLMOutput:
+        """The transformer without its compiled graph, for inputs whose shapes change from call to call."""
+        return self.transformer(**inputs)
 
     def _decode_step(
         self,
@@ -844,16 +864,19 @@ class LumosVideoPipeline(DiffusionPipeline, LumosLoraLoaderMixin):
         frame = frame_ids_from_codes(latents, self.transformer.config)
         positions = visual_positions(*latents.shape[1:], device=latents.device)
         undecided = latents.flatten(1) == UNKNOWN_CODE
-        # Undecided ones first. Rows with fewer than others get some decided ones as well, and attention needs one row.
-        num_rows = max(1, int(undecided.sum(dim=1).max()))
-        order = undecided.int().argsort(dim=1, descending=True, stable=True)[:, :num_rows]
+        if _is_compiled(self.transformer):
+            # All rows, so that one graph serves all steps.
+            order = torch.arange(len(positions), device=latents.device).expand(len(latents), -1)
+        else:
+            # Undecided ones first. Rows with fewer than others get some decided ones as well, and attention needs one row.
+            num_rows = max(1, int(undecided.sum(dim=1).max()))
+            order = undecided.int().argsort(dim=1, descending=True, stable=True)[:, :num_rows]
         # As indices, so that nothing is read back from the device between the branches.
         wanted = undecided.gather(1, order).flatten().nonzero()[:, 0]
         hidden_states = []
         for branch in branches:
             output = self._forward_frame(branch, frame, logits_to_keep=positions[order], skip_logits=True)
             hidden_states.append(output.last_hidden_state.flatten(0, 1)[wanted])
-            branch.cache.crop(-frame.shape[1])
         return hidden_states
 
     def _sample_codes(
@@ -873,7 +896,7 @@ class LumosVideoPipeline(DiffusionPipeline, LumosLoraLoaderMixin):
         """Guided logits of the visual codes, with one product instead of two where the output head is linear."""
 
         def logits(states: torch.Tensor) -> torch.Tensor:
-            return self.transformer(last_hidden_state=states, visual_logits_only=True).logits
+            return self._eager_transformer(last_hidden_state=states, visual_logits_only=True).logits
 
         if self.transformer.has_plain_head:
             return logits(_guide(hidden_states, guidance_scale).to(hidden_states[0].dtype))
@@ -902,7 +925,6 @@ class LumosVideoPipeline(DiffusionPipeline, LumosLoraLoaderMixin):
         for branch in branches:
             output = self._forward_frame(branch, frame, logits_to_keep=positions, visual_logits_only=True)
             logits.append(output.logits)
-            branch.cache.crop(-frame.shape[1])
         return _guide(logits, guidance_scale)
 
     def _cache_history(
@@ -912,24 +934,36 @@ class LumosVideoPipeline(DiffusionPipeline, LumosLoraLoaderMixin):
         frame = frame_ids_from_codes(latents, self.transformer.config)
         frame[:, mask_positions] = self.transformer.config.mask_token_id
         # Keys and values are all that is needed; one row of output is the least that there can be.
-        first_row = frame.new_zeros(len(frame), 1)
+        rows = frame.new_zeros(len(frame), 1)
+        if _is_compiled(self.transformer):
+            # The rows of a decoding step, so that its graph serves here, too.
+            rows = visual_positions(*latents.shape[1:], device=latents.device).repeat(len(frame), 1)
         for branch in branches:
-            self._forward_frame(branch, frame, logits_to_keep=first_row, skip_logits=True)
+            self._forward_frame(branch, frame, logits_to_keep=rows, skip_logits=True)
+            branch.cache.keep_room()
 
     def _forward_frame(self, branch: _Branch, frame: torch.LongTensor, **options: Any) -> LumosCausalLMOutput:
-        """Feeds one whole frame of token ids after the cached ones; the cache then holds it too."""
+        """Feeds one whole frame of token ids after the cached ones; the next call overwrites it unless it is kept."""
+        branch.cache.make_room(frame.shape[1])
         start = branch.cache.get_seq_length()
         end = start + frame.shape[1]
         return self.transformer(
             input_ids=frame,
-            attention_mask=None if branch.attention_mask is None else branch.attention_mask[:, :end],
-            position_ids=branch.position_ids[:, :, start:end],
+            # Of one memory layout wherever it comes from, for a compiled graph.
+            position_ids=branch.position_ids[:, :, start:end].contiguous(),
             past_key_values=branch.cache,
             use_cache=True,
             # A frame sees its past and all of itself, so without padding no mask is needed.
             is_causal=False,
+            # A mask costs more than numbers, but every new combination of numbers would be compiled anew.
+            **branch.padding(end, as_mask=_is_compiled(self.transformer)),
             **options,
         )
+
+
+def _is_compiled(module: torch.nn.Module) -> bool:
+    """Whether calls of a module run a graph of `torch.compile`, by either of its two forms."""
+    return is_compiled_module(module) or module._compiled_call_impl is not None
 
 
 def _guide(outputs: list[torch.Tensor], guidance_scale: float) -> torch.Tensor:
@@ -957,17 +991,19 @@ def _as_list(value: str | list[str], length: int = 1) -> list[str]:
 
 def _join_left_padded(
     prefixes: list[list[int]], visual_ids: torch.LongTensor
-) -> tuple[torch.LongTensor, torch.LongTensor | None]:
-    """Rows of prefix and visual ids, padded on the left, and their attention mask, None if no row is padded."""
+) -> tuple[torch.LongTensor, list[int] | None]:
+    """Rows of prefix and visual ids, padded on the left, and how many pads each row has, None if no row has any."""
     prefix_length = max(len(prefix) for prefix in prefixes)
-    num_pads = [prefix_length - len(prefix) for prefix in prefixes]
-    padded = [[0] * pads + prefix for pads, prefix in zip(num_pads, prefixes, strict=True)]
+    num_padding = [prefix_length - len(prefix) for prefix in prefixes]
+    padded = [[0] * num_pads + prefix for num_pads, prefix in zip(num_padding, prefixes, strict=True)]
     prefix_ids = visual_ids.new_tensor(padded).view(len(prefixes), prefix_length)
-    ids = torch.cat([prefix_ids, visual_ids], dim=1)
-    if not any(num_pads):
-        return ids, None
+    return torch.cat([prefix_ids, visual_ids], dim=1), num_padding if any(num_padding) else None
+
+
+def _left_padding_mask(ids: torch.LongTensor, num_padding: list[int]) -> torch.LongTensor:
+    """1 at real tokens, 0 at padding, of the shape of `ids`."""
     index = torch.arange(ids.shape[1], device=ids.device)
-    return ids, (index >= ids.new_tensor(num_pads)[:, None]).long()
+    return (index >= ids.new_tensor(num_padding)[:, None]).long()
 
 
 def _rows_without_padding(

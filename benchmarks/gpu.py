@@ -1,0 +1,255 @@
+# Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
+"""
+Whole videos at the sizes of the released models on one GPU, in bfloat16: seconds, share of the GPU's rate, peak memory.
+
+    python benchmarks/gpu.py                                          # 1B and 3B, two sizes, two lengths
+    python benchmarks/gpu.py --models 1B --sizes 672x384 --frames 25
+
+One after another: the plain implementation of the official loop (reference.py), this package, and this package compiled
+with CUDA graphs. Weights are random, which changes nothing about the cost.
+
+Time is extrapolated: a video is decoded with 1 and with 3 steps per latent frame, and the line through both is followed to
+`--steps`. Only this package's cost bends from that line: the two steps between see 0.68 of the codes undecided on average,
+those of a long schedule 0.65, so it is slightly overestimated. No configuration is begun after `--budget` seconds.
+
+The rate (MFU) is the same for all: operations that this package needs for the video, by seconds, by the rate of a large
+matrix product in the same run. Memory is the peak of everything on the GPU, weights included.
+"""
+
+import argparse
+import datetime
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+import transformers
+from decode import device_name, ours, prompt, synchronize, theirs
+from results import RESULTS, append_rows, table
+from torch.profiler import profile
+
+from lumos_hf import LumosConfig, LumosForCausalLM, MaskDecodingScheduler
+from lumos_hf.token_layout import UNKNOWN_CODE, frame_length, grid_size, num_latent_frames
+
+
+# The released configurations are not published; these are LLaMA 3.2's, which fit what is known.
+MODELS = {
+    "1B": {"num_key_value_heads": 8},
+    "3B": {
+        "hidden_size": 3072,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 24,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+    },
+    "toy": {
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 32,
+        "vocab_size": 9216 + 96,
+        "visual_token_offset": 9216,
+        "visual_vocab_size": 96,
+    },
+}
+KINDS = ("reference", "ours", "compiled")
+MEASURED_STEPS = (1, 3)
+COLUMNS = (
+    "date",
+    "device",
+    "torch",
+    "transformers",
+    "model",
+    "size, frames, steps",
+    "what",
+    "s per video",
+    "ms per step",
+    "MFU",
+    "peak GB",
+)
+
+
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=["1B", "3B"], choices=MODELS)
+    parser.add_argument("--sizes", nargs="+", default=["672x384", "448x256"], help="width x height in pixels")
+    parser.add_argument("--frames", nargs="+", type=int, default=[25, 49])
+    parser.add_argument("--steps", type=int, default=50, help="per latent frame, extrapolated to")
+    parser.add_argument("--prompt-tokens", type=int, default=200)
+    parser.add_argument("--budget", type=float, default=400.0)
+    parser.add_argument("--kinds", nargs="+", default=KINDS, choices=KINDS)
+    parser.add_argument("--device", default="cuda", help="cpu is for tests of this script")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    return parser.parse_args(arguments)
+
+
+def configurations(options: argparse.Namespace) -> Iterator[argparse.Namespace]:
+    """What `ours` and `theirs` of decode.py read, for every combination; whatever shares a graph stays together."""
+    for name in options.models:
+        for size in options.sizes:
+            width, height = (int(side) for side in size.split("x"))
+            for num_frames in options.frames:
+                yield argparse.Namespace(
+                    name=name,
+                    width=width,
+                    height=height,
+                    num_frames=num_frames,
+                    steps=options.steps,
+                    prompt_tokens=options.prompt_tokens,
+                    device=options.device,
+                    threads=torch.get_num_threads(),
+                )
+
+
+def layer_operations(config: LumosConfig, num_tokens: int, num_queries: int, num_keys: int) -> int:
+    """Of one layer that is fed so many tokens, and goes on with some of them as queries for so many keys."""
+    key_value_size = config.num_key_value_heads * config.head_dim
+    query_size = config.num_attention_heads * config.head_dim
+    keys_and_values = 2 * num_tokens * config.hidden_size * key_value_size
+    queries_and_outputs = 2 * num_queries * config.hidden_size * query_size
+    mlp = 3 * num_queries * config.hidden_size * config.intermediate_size
+    attention = 2 * num_queries * num_keys * query_size
+    return 2 * (keys_and_values + queries_and_outputs + mlp + attention)
+
+
+def pass_operations(config: LumosConfig, num_tokens: int, num_queries: int, num_keys: int) -> int:
+    """Of a pass through all layers, the last of which goes on with some tokens only."""
+    whole = layer_operations(config, num_tokens, num_tokens, num_keys)
+    return (config.num_hidden_layers - 1) * whole + layer_operations(config, num_tokens, num_queries, num_keys)
+
+
+def undecided_codes(num_codes: int, num_steps: int) -> list[int]:
+    """How many codes of a frame are undecided before each step."""
+    scheduler = MaskDecodingScheduler()
+    scheduler.set_timesteps(num_steps)
+    counts = [num_codes]
+    for timestep in scheduler.timesteps[:-1]:
+        sample = torch.zeros(1, num_codes, dtype=torch.long)
+        sample[:, : counts[-1]] = UNKNOWN_CODE
+        counts.append(int(scheduler.mask_lengths(sample, timestep)))
+    return counts
+
+
+def video_operations(config: LumosConfig, options: argparse.Namespace) -> int:
+    """What this package needs for a video, multiplications and additions, with guidance."""
+    h, w = grid_size(options.height, options.width, config)
+    t = num_latent_frames(options.num_frames, config)
+    length = frame_length(h, w)
+    undecided = undecided_codes(h * w, options.steps)
+    operations = 0
+    for num_prefix in (options.prompt_tokens + 3, 3):
+        operations += pass_operations(config, num_prefix, num_prefix, num_prefix)
+        for frame in range(t):
+            num_keys = num_prefix + (frame + 1) * length
+            operations += sum(pass_operations(config, length, num_rows, num_keys) for num_rows in undecided)
+            if frame < t - 1:
+                operations += pass_operations(config, length, 1, num_keys)
+    head = 2 * sum(undecided) * config.hidden_size * config.visual_vocab_size
+    return operations + t * head
+
+
+def extrapolate(times: tuple[float, ...], num_steps: int) -> tuple[float, float]:
+    """Seconds of a video with so many steps, and seconds that one more step takes, from those of `MEASURED_STEPS`."""
+    few, many = MEASURED_STEPS
+    slope = (times[1] - times[0]) / (many - few)
+    return times[0] + (num_steps - few) * slope, slope
+
+
+def matmul_rate(device: str, size: int) -> float:
+    """Operations per second of a large bfloat16 product of random matrices."""
+    left, right = torch.randn(2, size, size, device=device).bfloat16()
+    for _ in range(3):
+        left @ right
+    synchronize(device)
+    start = time.perf_counter()
+    for _ in range(10):
+        left @ right
+    synchronize(device)
+    return 10 * 2 * size**3 / (time.perf_counter() - start)
+
+
+def attention_kernels(run: Callable[[], float]) -> list[str]:
+    """Names of the kernels that scaled dot products ran on."""
+    with profile() as profiler:
+        run()
+    names = {event.key for event in profiler.key_averages()}
+    return sorted(name for name in names if name.startswith("aten::_") and "attention" in name)
+
+
+def measure(kind: str, model: LumosForCausalLM, options: argparse.Namespace, rate: float) -> tuple[str, ...]:
+    """One row of results."""
+    input_ids = prompt(model.config, options)
+    decode = theirs if kind == "reference" else ours
+
+    def run(num_steps: int) -> float:
+        function = decode(model, input_ids, argparse.Namespace(**{**vars(options), "steps": num_steps}), greedy=False)
+        synchronize(options.device)
+        start = time.perf_counter()
+        function()
+        synchronize(options.device)
+        return time.perf_counter() - start
+
+    # The first run compiles and records for its shapes.
+    print(f"{kind}: {', '.join(attention_kernels(lambda: run(1)))}", flush=True)
+    on_gpu = options.device == "cuda"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
+    times = tuple(run(num_steps) for num_steps in MEASURED_STEPS)
+    total, step = extrapolate(times, options.steps)
+    return (
+        datetime.date.today().isoformat(),
+        device_name(options),
+        torch.__version__,
+        transformers.__version__,
+        options.name,
+        f"{options.width}x{options.height}, {options.num_frames}, {options.steps}",
+        kind,
+        f"{total:.1f}",
+        f"{1e3 * step / num_latent_frames(options.num_frames, model.config):.1f}",
+        f"{video_operations(model.config, options) / total / rate:.1%}",
+        f"{torch.cuda.max_memory_allocated() / 1e9:.1f}" if on_gpu else "-",
+    )
+
+
+def build_model(name: str, device: str) -> LumosForCausalLM:
+    # Made where it is used: random weights of this size take minutes on a CPU.
+    with torch.device(device):
+        model = LumosForCausalLM(LumosConfig(**MODELS[name]))
+    return model.to(torch.bfloat16).eval()
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = parse_arguments(arguments)
+    if options.device == "cuda" and not torch.cuda.is_available():
+        print("There is no CUDA GPU, so there is nothing to measure.")
+        return
+    start = time.perf_counter()
+    rate = matmul_rate(options.device, size=8192 if options.device == "cuda" else 256)
+    print(f"bfloat16 products at {rate / 1e12:.2f} TFLOP/s")
+    rows, left_out = [], []
+    model, built = None, None
+    for each in configurations(options):
+        if time.perf_counter() - start > options.budget:
+            left_out.append(f"{each.name} {each.width}x{each.height}, {each.num_frames}")
+            continue
+        if built != each.name:
+            # Two models do not need to fit.
+            model = None
+            model, built = build_model(each.name, options.device), each.name
+        for kind in options.kinds:
+            # The same weights, with graphs and without.
+            model._compiled_call_impl = None
+            if kind == "compiled":
+                model.compile(fullgraph=True, mode="reduce-overhead")
+            rows.append(measure(kind, model, each, rate))
+            print(", ".join(f"{column}: {cell}" for column, cell in zip(COLUMNS, rows[-1], strict=True)), flush=True)
+    if left_out:
+        print(f"Left out for want of time: {'; '.join(left_out)}")
+    print("\n" + table(COLUMNS, rows))
+    append_rows(options.results, "GPU (gpu.py)", COLUMNS, rows)
+
+
+if __name__ == "__main__":
+    main()

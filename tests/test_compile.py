@@ -1,0 +1,126 @@
+# Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
+"""`torch.compile` of a pipeline's transformer: the same codes, and few graphs of fixed shapes."""
+
+import operator
+import shutil
+
+import pytest
+import torch
+
+from lumos_hf.configuration_lumos import LumosConfig
+from lumos_hf.modeling_lumos import LumosForCausalLM
+from lumos_hf.pipeline_lumos_video import LumosVideoPipeline
+from lumos_hf.scheduling_mask_decoding import MaskDecodingScheduler
+
+
+NUM_LAYERS = 2
+ROWS = [[0, 5, 6, 7, 102], [0, 3, 4, 5, 6, 7, 8, 102], [0, 9, 102]]
+
+
+@pytest.fixture
+def pipe():
+    torch.compiler.reset()
+    config = LumosConfig(
+        vocab_size=200,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=NUM_LAYERS,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=32,
+        max_position_embeddings=512,
+        image_end_token_id=100,
+        image_start_token_id=101,
+        separator_token_id=102,
+        eos_token_id=102,
+        new_line_token_id=103,
+        size_token_offset=104,
+        mask_token_id=130,
+        video_start_token_id=131,
+        video_end_token_id=132,
+        visual_token_offset=140,
+        visual_vocab_size=60,
+    )
+    pipe = LumosVideoPipeline(None, LumosForCausalLM(config).eval(), None, MaskDecodingScheduler())
+    pipe.set_progress_bar_config(disable=True)
+    yield pipe
+    torch.compiler.reset()
+
+
+class GraphRecorder:
+    """A backend that runs the graphs as they are, and keeps them."""
+
+    def __init__(self):
+        self.graphs = []
+
+    def __call__(self, graph, example_inputs):
+        self.graphs.append(graph)
+        return graph
+
+
+def codes_of(pipe, input_ids, num_frames, **options):
+    rows = input_ids if isinstance(input_ids[0], list) else [input_ids]
+    return pipe(
+        input_ids=rows,
+        height=32,
+        width=64,
+        num_frames=num_frames,
+        fps=4,
+        num_inference_steps=3,
+        guidance_scale=3.0,
+        generator=[torch.Generator().manual_seed(seed) for seed in range(len(rows))],
+        output_type="latent",
+        **options,
+    ).frames
+
+
+def test_one_graph_serves_all_steps_frames_branches_and_calls(pipe):
+    calls = [(ROWS[0], 21), (ROWS[1], 13), (ROWS[0], 1), (ROWS[2], 33)]
+    expected = [codes_of(pipe, *call) for call in calls]
+    recorder = GraphRecorder()
+    pipe.transformer.compile(fullgraph=True, backend=recorder)
+    assert torch.equal(codes_of(pipe, *calls[0]), expected[0])
+    with torch.compiler.set_stance("fail_on_recompile"):
+        for call, codes in zip(calls[1:], expected[1:], strict=True):
+            assert torch.equal(codes_of(pipe, *call), codes)
+    assert len(recorder.graphs) == 1
+
+
+def test_the_other_form_of_compiling(pipe):
+    expected = codes_of(pipe, ROWS[0], 9)
+    recorder = GraphRecorder()
+    pipe.transformer = torch.compile(pipe.transformer, fullgraph=True, backend=recorder)
+    assert torch.equal(codes_of(pipe, ROWS[0], 9), expected)
+    assert len(recorder.graphs) == 1
+
+
+def test_padded_batches(pipe):
+    batches = [[ROWS[0], ROWS[1]], [ROWS[1], ROWS[2]], [ROWS[2], ROWS[1]]]
+    expected = [codes_of(pipe, batch, 9) for batch in batches]
+    recorder = GraphRecorder()
+    pipe.transformer.compile(fullgraph=True, backend=recorder)
+    for batch, codes in zip(batches, expected, strict=True):
+        assert torch.equal(codes_of(pipe, batch, 9), codes)
+    # One without padding, one with padding, and one with padding of any length.
+    assert len(recorder.graphs) == 3
+
+
+def test_the_graph_may_run_as_a_cuda_graph(pipe):
+    """Those need shapes that do not change in a frame, and to write to no input but one of fixed address."""
+    recorder = GraphRecorder()
+    pipe.transformer.compile(fullgraph=True, backend=recorder)
+    codes_of(pipe, ROWS[0], 9)
+    (graph,) = recorder.graphs
+    inputs = [node for node in graph.graph.nodes if node.op == "placeholder"]
+    static = {node for node in inputs if node.meta.get("tensor_dict", {}).get("_dynamo_static_input_type")}
+    written = {node.args[0] for node in graph.graph.nodes if node.target is operator.setitem}
+    assert len(written) == 2 * NUM_LAYERS and written <= static
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler on CPUs")
+def test_inductor(pipe):
+    greedy = MaskDecodingScheduler(token_temperature=0.0, confidence_temperature=0.0)
+    pipe.register_modules(scheduler=greedy)
+    expected = codes_of(pipe, ROWS[0], 9)
+    pipe.transformer.compile(fullgraph=True)
+    assert torch.equal(codes_of(pipe, ROWS[0], 9), expected)

@@ -1,0 +1,125 @@
+# Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
+"""
+Weights that are elsewhere or smaller, by the ways of diffusers and transformers, as far as a CPU can show it. Offloading by
+whole models and by modules is tested with the rest of the pipeline.
+"""
+
+import pytest
+import torch
+from diffusers import PipelineQuantizationConfig
+from diffusers.hooks import apply_group_offloading
+from transformers import BitsAndBytesConfig, TorchAoConfig
+
+from lumos_hf.configuration_lumos import LumosConfig
+from lumos_hf.modeling_lumos import LumosForCausalLM, LumosHeadLayerNorm
+from lumos_hf.pipeline_lumos_video import LumosVideoPipeline
+from lumos_hf.scheduling_mask_decoding import MaskDecodingScheduler
+
+
+CPU = torch.device("cpu")
+
+
+def build_pipeline():
+    torch.manual_seed(0)
+    config = LumosConfig(
+        vocab_size=200,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=32,
+        max_position_embeddings=512,
+        image_end_token_id=100,
+        image_start_token_id=101,
+        separator_token_id=102,
+        eos_token_id=102,
+        new_line_token_id=103,
+        size_token_offset=104,
+        mask_token_id=130,
+        video_start_token_id=131,
+        video_end_token_id=132,
+        visual_token_offset=140,
+        visual_vocab_size=60,
+    )
+    pipe = LumosVideoPipeline(None, LumosForCausalLM(config).eval(), None, MaskDecodingScheduler())
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def codes_of(pipe):
+    return pipe(
+        input_ids=[0, 5, 6, 7, 102],
+        height=32,
+        width=64,
+        num_frames=5,
+        fps=4,
+        num_inference_steps=3,
+        guidance_scale=3.0,
+        generator=torch.Generator().manual_seed(0),
+        output_type="latent",
+    ).frames
+
+
+@pytest.mark.parametrize(
+    "options", [{"offload_type": "leaf_level"}, {"offload_type": "block_level", "num_blocks_per_group": 1}]
+)
+@pytest.mark.parametrize("of_pipeline", [False, True])
+def test_group_offload(options, of_pipeline):
+    pipe = build_pipeline()
+    expected = codes_of(pipe)
+    options = {"onload_device": CPU, "offload_device": CPU, **options}
+    if of_pipeline:
+        pipe.enable_group_offload(**options)
+    else:
+        apply_group_offloading(pipe.transformer, **options)
+    assert torch.equal(codes_of(pipe), expected)
+
+
+def load_quantised(directory, config):
+    build_pipeline().save_pretrained(directory)
+    quantization_config = PipelineQuantizationConfig(quant_mapping={"transformer": config})
+    pipe = LumosVideoPipeline.from_pretrained(directory, quantization_config=quantization_config)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def assert_only_the_body_is_quantised(transformer):
+    """Norms keep their precision, and so does the output head, so that its visual columns can be taken alone."""
+    assert transformer.has_plain_head
+    assert transformer.lm_head.weight.dtype == torch.float32
+    norms = [module for module in transformer.modules() if isinstance(module, LumosHeadLayerNorm)]
+    assert len(norms) == 4 and all(norm.weight.dtype == torch.float32 for norm in norms)
+
+
+def assert_close_hidden_states(transformer, expected, limit):
+    inputs = {
+        "input_ids": torch.arange(5)[None],
+        "position_ids": torch.arange(5).expand(3, 1, -1),
+        "frame_ids": torch.full((1, 5), -1),
+        "skip_logits": True,
+    }
+    with torch.no_grad():
+        result, reference = (model(**inputs).last_hidden_state for model in (transformer, expected))
+    error = (result - reference).norm() / reference.norm()
+    assert 0 < error < limit
+
+
+def test_torchao_int8_weights(tmp_path):
+    pytest.importorskip("torchao", reason="needs the extra `quantization`")
+    from torchao.quantization import Int8WeightOnlyConfig
+
+    pipe = load_quantised(tmp_path, TorchAoConfig(Int8WeightOnlyConfig()))
+    assert type(pipe.transformer.model.layers[0].self_attn.q_proj.weight) is not torch.nn.Parameter
+    assert_only_the_body_is_quantised(pipe.transformer)
+    assert_close_hidden_states(pipe.transformer, build_pipeline().transformer, limit=0.03)
+    assert codes_of(pipe).shape == (1, 2, 4, 8)
+
+
+def test_bitsandbytes_int8_weights(tmp_path):
+    bitsandbytes = pytest.importorskip("bitsandbytes", reason="needs the extra `quantization`")
+    pipe = load_quantised(tmp_path, BitsAndBytesConfig(load_in_8bit=True))
+    assert isinstance(pipe.transformer.model.layers[0].self_attn.q_proj, bitsandbytes.nn.Linear8bitLt)
+    assert_only_the_body_is_quantised(pipe.transformer)
+    assert_close_hidden_states(pipe.transformer, build_pipeline().transformer, limit=0.03)
+    assert codes_of(pipe).shape == (1, 2, 4, 8)
