@@ -129,3 +129,33 @@ def _mask_of_later_text(block: _Block, first: int, device: torch.device) -> torc
         return None
     shape = (1, 1, block.end - block.start, block.end - first)
     return torch.ones(shape, dtype=torch.bool, device=device).tril(block.start - first)
+
+
+def unmasked_attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: None,
+    dropout: float,
+    scaling: float,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """
+    An attention function like those of transformers, of all queries to all keys: what a frame does after its prefix.
+
+    Query heads that share keys are laid end to end. It is one head with a longer query then, which kernels can cut into
+    larger blocks, with bit-identical results.
+
+    Args:
+        module: the attention layer; not used.
+        query: `(B, H, L, D)`.
+        key, value: `(B, heads, keys, D)` with H or fewer heads, of which H is a multiple.
+        attention_mask: None.
+        dropout: share of attention weights to drop.
+        scaling: factor of the scores.
+        kwargs: not used.
+    """
+    folded = query.reshape(len(query), key.shape[1], -1, query.shape[-1])
+    output = F.scaled_dot_product_attention(folded, key, value, dropout_p=dropout, scale=scaling)
+    return output.reshape(query.shape).transpose(1, 2), None

@@ -37,7 +37,7 @@ from transformers.utils import TransformersKwargs, can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_lumos import LumosConfig
-from .frame_attention import FrameBlocks, blockwise_attention
+from .frame_attention import FrameBlocks, blockwise_attention, unmasked_attention
 from .linear_cross_entropy import checkpointed_cross_entropy, linear_cross_entropy
 from .token_layout import derive_layout
 
@@ -176,13 +176,8 @@ class LumosAttention(nn.Module):
         if past_key_values is not None:
             key_states, value_states = past_key_values.update(key_states, value_states, self.layer_idx)
 
-        attention_interface: Callable = blockwise_attention
-        if not isinstance(attention_mask, FrameBlocks):
-            attention_interface = ALL_ATTENTION_FUNCTIONS.get_interface(
-                self.config._attn_implementation, eager_attention_forward
-            )
         attend = partial(
-            attention_interface,
+            self._attention_function(attention_mask, kwargs.get("is_causal", True)),
             self,
             dropout=self.attention_dropout if self.training else 0.0,
             scaling=self.scaling,
@@ -199,6 +194,23 @@ class LumosAttention(nn.Module):
         attn_output = self.o_proj(attn_output.flatten(-2).contiguous())
         return attn_output, attn_weights
 
+    def _attention_function(self, attention_mask: torch.Tensor | FrameBlocks | None, is_causal: bool) -> Callable:
+        implementation = self.config._attn_implementation
+        if isinstance(attention_mask, FrameBlocks):
+            return blockwise_attention
+        if implementation == "sdpa" and attention_mask is None and not is_causal:
+            return unmasked_attention
+        return ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
+
+
+class LumosMLP(LlamaMLP):
+    """LLaMA's MLP, which takes one large tensor less where no gradients are wanted."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if torch.is_grad_enabled():
+            return super().forward(x)
+        return self.down_proj(self.act_fn(self.gate_proj(x)).mul_(self.up_proj(x)))
+
 
 class LumosDecoderLayer(GradientCheckpointingLayer):
     """Attention and MLP, each after an RMS norm and added to its input."""
@@ -206,7 +218,7 @@ class LumosDecoderLayer(GradientCheckpointingLayer):
     def __init__(self, config: LumosConfig, layer_idx: int):
         super().__init__()
         self.self_attn = LumosAttention(config, layer_idx)
-        self.mlp = LlamaMLP(config)
+        self.mlp = LumosMLP(config)
         self.input_layernorm = LlamaRMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.post_attention_layernorm = LlamaRMSNorm(config.hidden_size, eps=config.rms_norm_eps)
 
