@@ -393,7 +393,7 @@ def _report_tokenized(summary: "TokenizationSummary", output: Path) -> None:
     typer.echo(f"Tokenised {summary.num_rows} of {summary.num_clips} clips into {output}.")
     if not summary.skipped:
         return
-    typer.echo(f"Skipped {len(summary.skipped)} clips, which {output / 'skipped.jsonl'} lists:", err=True)
+    typer.echo(f"Skipped {len(summary.skipped)}, listed in {output / 'skipped.jsonl'}:", err=True)
     for clip in summary.skipped[:_MAX_SKIPPED_SHOWN]:
         typer.echo(f"  {clip}", err=True)
     if len(summary.skipped) > _MAX_SKIPPED_SHOWN:

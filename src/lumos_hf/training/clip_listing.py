@@ -149,9 +149,7 @@ _READERS = {".csv": _read_csv, ".jsonl": _read_jsonl}
 
 
 def _holds_clips(folder: Path) -> bool:
-    return any(_is_media(path) for path in _visible_files(folder)) or any(
-        path.name in METADATA_FILES for path in _visible_files(folder)
-    )
+    return any(_is_media(path) or path.name in METADATA_FILES for path in _visible_files(folder))
 
 
 def _list_folder(folder: Path, caption_column: str) -> list[ListedClip]:

@@ -8,8 +8,8 @@ chosen ones are kept in memory; damaged data is an error instead of a grey pictu
 
 import hashlib
 import random
-from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -23,6 +23,9 @@ from ..video_processor_lumos import choose_crop_size, crop_budget, resize_and_cr
 
 POSITIONS = ("middle", "start", "random")
 
+# In seconds. A gif keeps times in hundredths of a second, a mkv in thousandths.
+_CLOCK_ERROR = 0.006
+
 
 @dataclass(frozen=True)
 class ClipReader:
@@ -30,8 +33,8 @@ class ClipReader:
     Reads images and videos as clips of one frame rate.
 
     Of a video, `num_frames` frames are taken that follow each other at `fps` frames per second: around its middle, from
-    its start, or from a random place that depends on `seed` and on the contents of the file alone. Each is the frame of
-    the file that is nearest in time. Frames are turned as the file says, then scaled and cropped by the official rule
+    its start, or from a random place that depends on `seed` and on the contents of the file alone. Each is the frame that
+    a player would show at that time. Frames are turned as the file says, then scaled and cropped by the official rule
     ([`resize_and_crop`]), to `height` by `width` or, with `buckets`, to the size of about that area that fits the first
     frame best ([`choose_crop_size`]).
 
@@ -67,29 +70,29 @@ class ClipReader:
             av.FFmpegError: if it cannot be decoded.
         """
         checksum = _checksum(file)
-        chosen = self._choose_times(_presentation_times(file), is_image, checksum)
+        timeline = _read_timeline(file)
+        chosen = [timeline.timestamps[0]] if is_image else self._choose_frames(timeline, checksum)
         crops: dict[int, np.ndarray] = {}
         size = None
-        for time, image in _decode(file, set(chosen)):
+        for timestamp, image in _decode(file, set(chosen)):
             size = size or self._size_for(image)
-            crops[time] = np.asarray(resize_and_crop(image, *size))
+            crops[timestamp] = np.asarray(resize_and_crop(image, *size))
         if len(crops) < len(set(chosen)):
             raise ValueError(f"only {len(crops)} of {len(set(chosen))} frames could be decoded")
-        return np.stack([crops[time] for time in chosen]), checksum
+        return np.stack([crops[timestamp] for timestamp in chosen]), checksum
 
-    def _choose_times(self, times: list[tuple[int, float]], is_image: bool, checksum: str) -> list[int]:
+    def _choose_frames(self, timeline: "_Timeline", checksum: str) -> list[int]:
         """Timestamps of the frames to take, a frame more than once where the file shows it that long."""
-        timestamps, seconds = zip(*times, strict=True)
-        if is_image:
-            return [timestamps[0]]
-        num_available = _num_frames_at(self.fps, seconds)
+        num_available = round((timeline.end - timeline.seconds[0]) * self.fps)
         if num_available < self.num_frames:
             raise ValueError(
                 f"the clip is too short: {num_available} of {self.num_frames} frames at {self.fps} frames per second"
             )
-        last_start = _nearest(seconds, seconds[-1] - (self.num_frames - 1) / self.fps)
-        start = seconds[self._choose_start(last_start, checksum)]
-        return [timestamps[_nearest(seconds, start + index / self.fps)] for index in range(self.num_frames)]
+        last = max(timeline.seconds[-1], timeline.end - 1 / self.fps)
+        last_start = timeline.frame_at(last - (self.num_frames - 1) / self.fps)
+        start = timeline.seconds[self._choose_start(last_start, checksum)]
+        frames = [timeline.frame_at(start + index / self.fps) for index in range(self.num_frames)]
+        return [timeline.timestamps[frame] for frame in frames]
 
     def _choose_start(self, last_start: int, checksum: str) -> int:
         """The frame of the file to begin with, of those from 0 to `last_start`."""
@@ -112,15 +115,36 @@ def _checksum(file: BinaryIO) -> str:
     return digest.hexdigest()
 
 
-def _presentation_times(file: BinaryIO) -> list[tuple[int, float]]:
-    """When the frames of a file are shown, in order: as its own timestamps and in seconds. Nothing is decoded."""
+@dataclass(frozen=True)
+class _Timeline:
+    """When the frames of a file are shown, in order: by its own clock and in seconds; and when the last one ends."""
+
+    timestamps: list[int]
+    seconds: list[float]
+    end: float
+
+    def frame_at(self, second: float) -> int:
+        """Index of the frame that is shown at that time; the first one before it begins."""
+        return max(bisect_right(self.seconds, second + _CLOCK_ERROR) - 1, 0)
+
+
+def _read_timeline(file: BinaryIO) -> _Timeline:
+    """Nothing is decoded."""
     with _opened(file) as (container, stream):
-        timestamps = {
-            packet.pts for packet in container.demux(stream) if packet.pts is not None and not packet.is_discard
+        durations = {
+            packet.pts: packet.duration or 0
+            for packet in container.demux(stream)
+            if packet.pts is not None and not packet.is_discard
         }
-        if not timestamps:
+        if not durations:
             raise ValueError("the file has no frames with a time")
-        return [(timestamp, float(timestamp * stream.time_base)) for timestamp in sorted(timestamps)]
+        timestamps = sorted(durations)
+        end = timestamps[-1] + durations[timestamps[-1]]
+        return _Timeline(
+            timestamps,
+            [float(timestamp * stream.time_base) for timestamp in timestamps],
+            float(end * stream.time_base),
+        )
 
 
 def _decode(file: BinaryIO, timestamps: set[int]) -> Iterator[tuple[int, PIL.Image.Image]]:
@@ -147,18 +171,3 @@ def _opened(file: BinaryIO) -> Iterator[tuple[av.container.InputContainer, av.vi
         # Or else what cannot be decoded is filled with grey.
         stream.codec_context.options = {"err_detect": "explode"}
         yield container, stream
-
-
-def _num_frames_at(fps: int, seconds: Sequence[float]) -> int:
-    """How many frames a video shown at `fps` lasts; its last frame counts as long as the average one."""
-    if len(seconds) == 1:
-        return 1
-    span = seconds[-1] - seconds[0]
-    return round((span + span / (len(seconds) - 1)) * fps)
-
-
-def _nearest(ascending: Sequence[float], value: float) -> int:
-    """Index of the element nearest to `value`, the earlier one of two."""
-    after = min(bisect_left(ascending, value), len(ascending) - 1)
-    before = max(after - 1, 0)
-    return before if value - ascending[before] <= ascending[after] - value else after

@@ -61,20 +61,17 @@ class TokenizationSummary:
 
 @dataclass(frozen=True)
 class _Checkpoint:
-    """The parts of a pipeline that tokenising needs; the transformer's weights are not among them."""
+    """What reading clips needs of a pipeline; no weights are among it."""
 
     config: LumosConfig
     text_tokenizer: PreTrainedTokenizerBase
-    vqvae: CosmosVideoTokenizer
     pipeline_config: dict[str, Any]
 
     @classmethod
-    def load(cls, model: str | Path, device: torch.device | str) -> "_Checkpoint":
-        vqvae = CosmosVideoTokenizer.from_pretrained(model, subfolder="vqvae", torch_dtype=torch.float32)
+    def load(cls, model: str | Path) -> "_Checkpoint":
         return cls(
             config=LumosConfig.from_pretrained(model, subfolder="transformer"),
             text_tokenizer=AutoTokenizer.from_pretrained(model, subfolder="tokenizer"),
-            vqvae=vqvae.to(device).eval(),
             pipeline_config=LumosVideoPipeline.load_config(model),
         )
 
@@ -246,10 +243,12 @@ def tokenize_dataset(
         OSError: if `data` or `model` cannot be found.
     """
     _check_choices(position, batch_size, num_proc, clips_per_shard, rank, world_size)
-    checkpoint = _Checkpoint.load(model, device)
+    checkpoint = _Checkpoint.load(model)
     reader = _clip_reader(checkpoint, fps, duration, num_frames, position, height, width, buckets, seed)
     clips = list_clips(data, caption_column=caption_column, media_column=media_column, split=split)
     _check_context(checkpoint, reader, clips)
+    vqvae = CosmosVideoTokenizer.from_pretrained(model, subfolder="vqvae", torch_dtype=torch.float32).to(device).eval()
+    _check_encodes(vqvae, reader)
 
     directory = TokenizedDirectory(output)
     directory.begin_or_resume(
@@ -264,13 +263,13 @@ def tokenize_dataset(
                 "image_fps": checkpoint.image_fps,
                 "context_length": checkpoint.config.max_position_embeddings,
                 "clips_per_shard": clips_per_shard,
-                "tokenizer_checksum": video_tokenizer_checksum(checkpoint.vqvae),
+                "tokenizer_checksum": video_tokenizer_checksum(vqvae),
             },
         },
         clips,
     )
     shards = range(rank, directory.num_shards, world_size)
-    _tokenize_shards(directory, shards, _ReadableClips(clips, reader, checkpoint), batch_size, num_proc)
+    _tokenize_shards(directory, shards, _ReadableClips(clips, reader, checkpoint), vqvae, batch_size, num_proc)
     return _summarize(directory, len(clips))
 
 
@@ -307,10 +306,21 @@ def _clip_reader(
         raise ValueError(f"Only one of `duration` and `num_frames` may be given, got {duration} and {num_frames}.")
     fps = checkpoint.or_default("fps", fps)
     height, width = checkpoint.or_default("height", height), checkpoint.or_default("width", width)
-    for size in crop_sizes(crop_budget(height, width)) if buckets else [(height, width)]:
-        grid_size(*size, checkpoint.config)
+    _check_sizes(checkpoint.config, height, width, buckets)
     num_frames = num_frames or _num_frames_of_duration(checkpoint, fps, duration)
     return ClipReader(num_frames, fps, position, height, width, buckets, seed)
+
+
+def _check_sizes(config: LumosConfig, height: int, width: int, buckets: bool) -> None:
+    grid_size(height, width, config)
+    for size in crop_sizes(crop_budget(height, width)) if buckets else []:
+        try:
+            grid_size(*size, config)
+        except ValueError as error:
+            raise ValueError(
+                f"`height` and `width` must be smaller, or `buckets` be off, got {height} and {width}: a clip of another "
+                f"shape could be cropped to {size}, for which {error}"
+            ) from error
 
 
 def _num_frames_of_duration(checkpoint: _Checkpoint, fps: int, duration: int | None) -> int:
@@ -338,8 +348,23 @@ def _check_context(checkpoint: _Checkpoint, reader: ClipReader, clips: Sequence[
         )
 
 
+@torch.no_grad()
+def _check_encodes(vqvae: CosmosVideoTokenizer, reader: ClipReader) -> None:
+    """Some video tokenizers take certain numbers of frames only."""
+    side = vqvae.config.spatial_compression_ratio
+    try:
+        vqvae.encode(torch.zeros(1, 3, reader.num_frames, side, side, device=vqvae.device))
+    except ValueError as error:
+        raise ValueError(f"`num_frames` must suit the video tokenizer, got {reader.num_frames}: {error}") from error
+
+
 def _tokenize_shards(
-    directory: TokenizedDirectory, shards: range, clips: _ReadableClips, batch_size: int, num_proc: int
+    directory: TokenizedDirectory,
+    shards: range,
+    clips: _ReadableClips,
+    vqvae: CosmosVideoTokenizer,
+    batch_size: int,
+    num_proc: int,
 ) -> None:
     unfinished = sorted(set(shards) & set(directory.unfinished_shards()))
     indices = {shard: directory.clips_of_shard(shard) for shard in shards}
@@ -354,7 +379,7 @@ def _tokenize_shards(
         read_clips = iter(loader)
         for shard in unfinished:
             read_clips_of_shard = islice(read_clips, len(indices[shard]))
-            rows, skipped = _tokenize_clips(read_clips_of_shard, clips.checkpoint.vqvae, batch_size, progress)
+            rows, skipped = _tokenize_clips(read_clips_of_shard, vqvae, batch_size, progress)
             directory.write_shard(shard, rows, skipped)
 
 

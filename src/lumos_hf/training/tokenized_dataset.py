@@ -212,7 +212,7 @@ def load_tokenized_dataset(path: str | Path, tokenizer_checksum: str | None = No
         )
     files = [str(directory.data_file(record.shard)) for record in directory.records() if record.num_rows > 0]
     if not files:
-        return datasets.Dataset.from_list([], features=FEATURES)
+        return datasets.Dataset.from_dict({name: [] for name in FEATURES}, features=FEATURES)
     return datasets.load_dataset("parquet", data_files=files, features=FEATURES, split="train")
 
 
