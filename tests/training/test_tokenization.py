@@ -57,7 +57,8 @@ BROKEN = {
 
 def demo_frames(index):
     """A demo clip of 64 by 64 pixels with its caption."""
-    spec = single_specs()[37 * index]
+    specs = single_specs()
+    spec = specs[37 * index % len(specs)]
     frames = [PIL.Image.fromarray(frame).reduce(2) for frame in draw_clip(spec)]
     return frames, caption(spec, random.Random(index))
 

@@ -139,11 +139,12 @@ def _read_timeline(file: BinaryIO) -> _Timeline:
         if not durations:
             raise ValueError("the file has no frames with a time")
         timestamps = sorted(durations)
-        end = timestamps[-1] + durations[timestamps[-1]]
+        # Some files do not say how long the last frame is shown.
+        average = (timestamps[-1] - timestamps[0]) / max(len(timestamps) - 1, 1)
         return _Timeline(
             timestamps,
             [float(timestamp * stream.time_base) for timestamp in timestamps],
-            float(end * stream.time_base),
+            float(stream.time_base) * (timestamps[-1] + (durations[timestamps[-1]] or average)),
         )
 
 
