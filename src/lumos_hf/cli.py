@@ -277,7 +277,8 @@ def tokenize(
 
     Files that cannot be used are skipped, listed in skipped.jsonl, and lead to exit status 3 instead of 0.
 
-    Started by `accelerate launch` or torchrun, the processes share the work, each on its GPU.
+    Started by `accelerate launch` or torchrun, the processes share the work, each on its GPU; the one that finishes last
+    reports, and its launcher turns exit status 3 into 1.
 
     Example: lumos-hf tokenize clips/ --model checkpoints/lumos-1b -o clips-tokenized --num-proc 8
     """
