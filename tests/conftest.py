@@ -28,6 +28,12 @@ def left_out_names() -> set[str]:
     return set(json.loads(listing.read_text(encoding="utf-8"))) if listing.is_file() else set()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--num-clips", type=int, default=20, help="size of the set whose tokenisation is killed; 300 for acceptance"
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     # The models here are so small that threads only wait for each other, more so with several test processes.
     torch.set_num_threads(1)

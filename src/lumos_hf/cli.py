@@ -1,9 +1,10 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
 """The command `lumos-hf`."""
 
+import os
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -18,10 +19,16 @@ from .media import check_media_path, write_media
 
 if TYPE_CHECKING:
     from .pipeline_lumos_video import LumosVideoPipeline
+    from .training.tokenization import TokenizationSummary
 
 
 # Headings of the help page.
 SIZE, DECODING, MACHINE = "Size of the result", "Decoding", "Machine"
+CLIPS, COLUMNS = "Clips", "Columns of tables and data sets"
+
+# Exit status of a run that did all its work but had to leave something out.
+SKIPPED_STATUS = 3
+_MAX_SKIPPED_SHOWN = 10
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -160,6 +167,154 @@ def generate(
             typer.echo(f"Wrote {path} ({_describe(frames)}, seed {seed}).")
 
 
+@app.command()
+def tokenize(
+    data: Annotated[
+        str,
+        typer.Argument(
+            help="A folder of images and videos, with captions in metadata.csv, metadata.jsonl or text files beside them; "
+            "a .csv or .jsonl file with the columns path and text; or a data set, in a folder or on the Hub.",
+            metavar="DATA",
+            show_default=False,
+        ),
+    ],
+    model: Annotated[
+        str,
+        typer.Option(metavar="DIR_OR_REPO", help="Checkpoint whose video tokenizer encodes.", show_default=False),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="Of the tokenised set. A run that was interrupted goes on with it.",
+            show_default=False,
+        ),
+    ],
+    fps: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Frames per second of videos.",
+            show_default="the checkpoint's",
+            rich_help_panel=CLIPS,
+        ),
+    ] = None,
+    duration: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Seconds of each video; fps * duration frames are taken.",
+            show_default="the checkpoint's",
+            rich_help_panel=CLIPS,
+        ),
+    ] = None,
+    num_frames: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Frames of each video, instead of --duration.", show_default=False, rich_help_panel=CLIPS
+        ),
+    ] = None,
+    position: Annotated[
+        Literal["middle", "start", "random"],
+        typer.Option(
+            metavar="PLACE",
+            help="Where in longer videos: middle, start or random.",
+            rich_help_panel=CLIPS,
+        ),
+    ] = "middle",
+    seed: Annotated[int, typer.Option(metavar="N", help="Of random places.", rich_help_panel=CLIPS)] = 0,
+    height: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="A multiple of 32.", show_default="the checkpoint's", rich_help_panel=CLIPS),
+    ] = None,
+    width: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="A multiple of 32.", show_default="the checkpoint's", rich_help_panel=CLIPS),
+    ] = None,
+    buckets: Annotated[
+        bool,
+        typer.Option(
+            "--buckets/--no-buckets",
+            help="Crop each clip to the size of about height x width pixels that fits its shape, or all to that size.",
+            rich_help_panel=CLIPS,
+        ),
+    ] = True,
+    caption_column: Annotated[str, typer.Option(metavar="NAME", help="Captions.", rich_help_panel=COLUMNS)] = "text",
+    media_column: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Images or videos.",
+            show_default="path in tables, the only such column in data sets",
+            rich_help_panel=COLUMNS,
+        ),
+    ] = None,
+    split: Annotated[str, typer.Option(metavar="NAME", help="Of a data set.", rich_help_panel=COLUMNS)] = "train",
+    batch_size: Annotated[int, typer.Option(metavar="N", help="Clips encoded together.", rich_help_panel=MACHINE)] = 8,
+    num_proc: Annotated[
+        int,
+        typer.Option(
+            metavar="N", help="Processes that read clips, besides the one that encodes.", rich_help_panel=MACHINE
+        ),
+    ] = 0,
+    clips_per_shard: Annotated[
+        int,
+        typer.Option(
+            metavar="N", help="Per file; so many at most are done again after a kill.", rich_help_panel=MACHINE
+        ),
+    ] = 256,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DEVICE", help="Such as cpu, cuda:1.", show_default="a GPU, or cpu", rich_help_panel=MACHINE
+        ),
+    ] = None,
+) -> None:
+    """
+    Turn images and videos with captions into a tokenised set to train on.
+
+    Files that cannot be used are skipped, listed in skipped.jsonl, and lead to exit status 3 instead of 0.
+
+    Started by `accelerate launch` or torchrun, the processes share the work, each on its GPU; the one that finishes last
+    reports, and its launcher turns exit status 3 into 1.
+
+    Example: lumos-hf tokenize clips/ --model checkpoints/lumos-1b -o clips-tokenized --num-proc 8
+    """
+    rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    with _short_errors():
+        tokenize_dataset = _import_tokenize_dataset()
+        summary = tokenize_dataset(
+            data,
+            _check_model(model),
+            output,
+            fps=fps,
+            duration=duration,
+            num_frames=num_frames,
+            position=position,
+            height=height,
+            width=width,
+            buckets=buckets,
+            seed=seed,
+            caption_column=caption_column,
+            media_column=media_column,
+            split=split,
+            batch_size=batch_size,
+            num_proc=num_proc,
+            clips_per_shard=clips_per_shard,
+            device=_check_device(device or _own_device()),
+            rank=rank,
+            world_size=world_size,
+        )
+    if summary.num_unfinished_shards > 0:
+        typer.echo(f"Process {rank} is done; {summary.num_unfinished_shards} shards of other processes are not.")
+        return
+    _report_tokenized(summary, output)
+    if summary.skipped:
+        raise typer.Exit(SKIPPED_STATUS)
+
+
 def main() -> None:
     """Runs the command line."""
     app()
@@ -220,6 +375,30 @@ def _warn_of_unknown_words(pipe: "LumosVideoPipeline", prompt: str) -> None:
     unknown = [word for word in words if pipe.tokenizer.unk_token_id in pipe.tokenizer(word).input_ids]
     if unknown:
         typer.echo(f"The checkpoint does not know these words: {', '.join(unknown)}.", err=True)
+
+
+def _import_tokenize_dataset() -> Callable[..., "TokenizationSummary"]:
+    try:
+        from .training.tokenization import tokenize_dataset
+    except ModuleNotFoundError as error:
+        raise ValueError(f"Tokenising needs {error.name}, which comes with `pip install lumos_hf[train]`.") from error
+    return tokenize_dataset
+
+
+def _own_device() -> str:
+    """A GPU for each process of this machine, where there are any."""
+    return f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+
+
+def _report_tokenized(summary: "TokenizationSummary", output: Path) -> None:
+    typer.echo(f"Tokenised {summary.num_rows} of {summary.num_clips} clips into {output}.")
+    if not summary.skipped:
+        return
+    typer.echo(f"Skipped {len(summary.skipped)}, listed in {output / 'skipped.jsonl'}:", err=True)
+    for clip in summary.skipped[:_MAX_SKIPPED_SHOWN]:
+        typer.echo(f"  {clip}", err=True)
+    if len(summary.skipped) > _MAX_SKIPPED_SHOWN:
+        typer.echo(f"  and {len(summary.skipped) - _MAX_SKIPPED_SHOWN} more.", err=True)
 
 
 def _playback_rate(pipe: "LumosVideoPipeline", fps: int | None) -> int:

@@ -41,7 +41,7 @@ def write_media(path: str | os.PathLike, frames: list[Image.Image], fps: int = 1
     sizes = {frame.size for frame in frames}
     if len(sizes) > 1:
         raise ValueError(f"`frames` must all have the same size, got the sizes (width, height) {sorted(sizes)}.")
-    with _written_whole(path) as temporary:
+    with written_whole(path) as temporary:
         _WRITERS[path.suffix.lower()](temporary, frames, fps)
 
 
@@ -123,7 +123,7 @@ _WRITERS: dict[str, Callable[[Path, list[Image.Image], int], None]] = {
 
 
 @contextmanager
-def _written_whole(path: Path) -> Iterator[Path]:
+def written_whole(path: Path) -> Iterator[Path]:
     """Gives a temporary path beside `path`, which takes its place if no error comes up."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")

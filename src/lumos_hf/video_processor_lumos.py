@@ -170,9 +170,19 @@ class LumosVideoProcessor(VideoProcessor):
         if max_blocks is not None:
             height, width = _common_crop_size(name, clips, max_blocks)
         crops = [[np.asarray(resize_and_crop(frame, height, width)) for frame in clip] for clip in clips]
-        # In float64, as in the official code: float32 rounds some values differently.
-        pixels = torch.from_numpy(np.array(crops)).double() / 255
-        return self.normalize(pixels).float().permute(0, 4, 1, 2, 3)
+        return pixels_to_input(torch.from_numpy(np.array(crops)))
+
+
+def pixels_to_input(pixels: torch.Tensor) -> torch.Tensor:
+    """
+    Args:
+        pixels: uint8 `(batch, frames, height, width, 3)`.
+
+    Returns:
+        What the video tokenizer takes: float32 `(batch, 3, frames, height, width)` in [-1, 1], on the same device.
+    """
+    # In float64, as in the official code: float32 rounds some values differently.
+    return VideoProcessor.normalize(pixels.double() / 255).float().permute(0, 4, 1, 2, 3)
 
 
 def read_image(name: str, image: Image) -> PIL.Image.Image:

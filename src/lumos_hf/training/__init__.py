@@ -1,7 +1,36 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
-"""Training of Lumos models with `transformers.Trainer`."""
+"""
+Training of Lumos models with `transformers.Trainer`.
+
+Names that need the `datasets` library, an optional dependency, are imported when they are used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from .data_collator import DataCollatorForDiffusionForcing
 
 
-__all__ = ["DataCollatorForDiffusionForcing"]
+if TYPE_CHECKING:
+    from .tokenization import tokenize_dataset
+    from .tokenized_dataset import load_tokenized_dataset, video_tokenizer_checksum
+
+
+_LAZY_MODULES = {
+    "load_tokenized_dataset": "tokenized_dataset",
+    "tokenize_dataset": "tokenization",
+    "video_tokenizer_checksum": "tokenized_dataset",
+}
+
+__all__ = [
+    "DataCollatorForDiffusionForcing",
+    "load_tokenized_dataset",
+    "tokenize_dataset",
+    "video_tokenizer_checksum",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY_MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_LAZY_MODULES[name]}", __name__), name)
