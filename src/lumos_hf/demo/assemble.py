@@ -47,6 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     transformer = LumosForCausalLM.from_pretrained(args.training / "transformer", dtype=torch.bfloat16)
     vqvae = CosmosVideoTokenizer.from_pretrained(args.training / "vqvae", torch_dtype=torch.bfloat16)
     demo_pipeline(transformer, vqvae).save_pretrained(args.output)
+    # The checkpoint comes with the package, which is its code.
+    for code_file in args.output.glob("*.py"):
+        code_file.unlink()
 
 
 if __name__ == "__main__":
