@@ -81,8 +81,10 @@ def file_patterns(component: str, variant: str | None) -> list[str]:
 
 
 def update_json(file: Path, **entries: Any) -> None:
-    """Sets entries of a JSON object in a file, which is never half written."""
+    """Sets entries of a JSON object in a file, or removes those that are None; the file is never half written."""
     content = {**json.loads(file.read_text(encoding="utf-8")), **entries}
+    for name in [name for name, value in entries.items() if value is None]:
+        del content[name]
     unfinished = file.with_name(f"{file.name}.unfinished")
     unfinished.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     unfinished.replace(file)

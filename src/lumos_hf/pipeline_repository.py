@@ -108,7 +108,8 @@ class PipelineRepositoryMixin:
         write_model_code(Path(save_directory))
         if push_to_hub:
             repo_id = kwargs.pop("repo_id", Path(save_directory).name)
-            _publish(Path(save_directory), repo_id, **kwargs)
+            _add_card(Path(save_directory), repo_id, kwargs.get("token"))
+            publish(Path(save_directory), repo_id, **kwargs)
 
     def push_to_hub(
         self,
@@ -136,17 +137,11 @@ class PipelineRepositoryMixin:
         """
         with tempfile.TemporaryDirectory() as directory:
             self.save_pretrained(directory, variant=variant, max_shard_size=max_shard_size)
-            return _publish(
-                Path(directory),
-                repo_id,
-                commit_message=commit_message,
-                private=private,
-                token=token,
-                create_pr=create_pr,
-            )
+            _add_card(Path(directory), repo_id, token)
+            return publish(Path(directory), repo_id, commit_message, private, token, create_pr)
 
 
-def _publish(
+def publish(
     directory: Path,
     repo_id: str,
     commit_message: str | None = None,
@@ -154,20 +149,32 @@ def _publish(
     token: str | bool | None = None,
     create_pr: bool = False,
 ) -> CommitInfo:
-    # It stands on the pipeline, which stands on this module.
-    from .model_card import model_card
+    """
+    Uploads the checkpoint in `directory` to the Hub as it is; see [`~PipelineRepositoryMixin.push_to_hub`].
 
+    Raises:
+        ValueError: if neither the directory nor the repository has a model card.
+    """
     api = HfApi(token=token)
+    if not (directory / "README.md").is_file() and not api.file_exists(repo_id, "README.md"):
+        raise ValueError(f"`directory` must have a model card, README.md, for a new repository, got '{directory}'.")
     repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-    card_file = directory / "README.md"
-    if not card_file.is_file() and not api.file_exists(repo_id, card_file.name):
-        model_card(directory, name=repo_id).save(card_file)
     return api.upload_folder(
         repo_id=repo_id,
         folder_path=directory,
         commit_message=commit_message or "Upload LumosVideoPipeline",
         create_pr=create_pr,
     )
+
+
+def _add_card(directory: Path, repo_id: str, token: str | bool | None) -> None:
+    """Writes a model card, unless there is one already, here or on the Hub."""
+    # It stands on the pipeline, which stands on this module.
+    from .model_card import model_card
+
+    card_file = directory / "README.md"
+    if not card_file.is_file() and not HfApi(token=token).file_exists(repo_id, card_file.name):
+        model_card(directory, name=repo_id).save(card_file)
 
 
 def write_model_code(directory: Path) -> None:
@@ -178,13 +185,23 @@ def write_model_code(directory: Path) -> None:
     They look for the code at the root; where [`LumosForCausalLM.save_pretrained`] has put it beside the weights, it is
     moved.
     """
-    modeling_file = sys.modules[LumosForCausalLM.__module__].__file__
-    for source in {modeling_file, *get_relative_import_files(modeling_file)}:
-        name = Path(source).name
-        shutil.copyfile(source, directory / name)
-        (directory / "transformer" / name).unlink(missing_ok=True)
+    for source in _model_code_files():
+        shutil.copyfile(source, directory / source.name)
+        (directory / "transformer" / source.name).unlink(missing_ok=True)
     auto_map = {
         auto_class: f"{model_class.__module__.rpartition('.')[2]}.{model_class.__name__}"
         for auto_class, model_class in _AUTO_CLASSES.items()
     }
     update_json(directory / "transformer" / "config.json", auto_map=auto_map)
+
+
+def remove_model_code(directory: Path) -> None:
+    """Undoes [`write_model_code`]."""
+    for source in _model_code_files():
+        (directory / source.name).unlink()
+    update_json(directory / "transformer" / "config.json", auto_map=None)
+
+
+def _model_code_files() -> list[Path]:
+    modeling_file = sys.modules[LumosForCausalLM.__module__].__file__
+    return [Path(file) for file in {modeling_file, *get_relative_import_files(modeling_file)}]

@@ -56,7 +56,9 @@ def push(directory: str) -> dict:
     plain_weights = weights_in(LumosVideoPipeline.download("someone/lumos"))
     old = LumosVideoPipeline.from_pretrained("someone/lumos", revision=first.oid)
     variant = LumosVideoPipeline.from_pretrained("someone/lumos", variant="bf16", torch_dtype=torch.bfloat16)
-    placed = LumosVideoPipeline.from_pretrained("someone/lumos", variant="bf16", dtype=torch.bfloat16, device_map="cpu")
+    placed = LumosVideoPipeline.from_pretrained(
+        "someone/lumos", variant="bf16", dtype=torch.bfloat16, device_map="cpu"
+    )
     exec(card.text.split("```python\n")[1].split("```")[0], {})
     return {
         "card": str(card),

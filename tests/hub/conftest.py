@@ -264,7 +264,9 @@ def _errors_in_card(card: str) -> list[str]:
     checks = {
         "`tags` must be texts": all(isinstance(tag, str) for tag in lists["tags"]),
         "`language` must be ISO 639 codes": all(re.fullmatch("[a-z]{2,3}", code) for code in lists["language"]),
-        "`base_model` must be repositories": all(re.fullmatch(r"[\w.-]+/[\w.-]+", name) for name in lists["base_model"]),
+        "`base_model` must be repositories": all(
+            re.fullmatch(r"[\w.-]+/[\w.-]+", name) for name in lists["base_model"]
+        ),
         "`pipeline_tag` must be a task": metadata.get("pipeline_tag", "text-to-video") in {"text-to-video"},
         "`license` must be an identifier": re.fullmatch("[a-z0-9.-]+", metadata.get("license", "other")),
     }

@@ -72,7 +72,9 @@ def test_failures_are_told_and_recovered_from(hub, machine, pipe, tmp_path):
     assert "500" in results["failing"]
     assert len(set(results["transformers"])) == 1
 
-    parts = [(path, start) for repo_id, path, start in hub.downloads if repo_id == "someone/broken" and path == weights]
+    parts = [
+        (path, start) for repo_id, path, start in hub.downloads if repo_id == "someone/broken" and path == weights
+    ]
     assert parts == [(weights, 0), (weights, 1000)]
     assert hub.downloads.count(("someone/failing", weights, 0)) == 1
     mixed = [path for repo_id, path, _ in hub.downloads if repo_id == "someone/mixed" and path.endswith("safetensors")]
