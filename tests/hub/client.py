@@ -10,7 +10,7 @@ import torch
 from huggingface_hub import ModelCard, constants
 from transformers import AutoModelForCausalLM
 
-from lumos_hf import LumosForCausalLM, LumosVideoPipeline
+from lumos_hf import LumosVideoPipeline
 
 
 PROMPT = "A red star jumps in the snow."
