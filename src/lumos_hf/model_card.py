@@ -76,7 +76,7 @@ def model_card(
         pipeline_tag="text-to-video",
         tags=list(tags),
     )
-    return ModelCard.from_template(
+    card = ModelCard.from_template(
         data,
         template_path=str(template),
         name=name or str(directory),
@@ -91,6 +91,9 @@ def model_card(
         limits=limits,
         **_describe(directory, index),
     )
+    # Jinja takes the last line break off.
+    card.text += "\n"
+    return card
 
 
 def format_table(scores: dict[str, dict[str, float]]) -> str:

@@ -62,6 +62,7 @@ def push(directory: str) -> dict:
     exec(card.text.split("```python\n")[1].split("```")[0], {})
     return {
         "card": str(card),
+        "bad card": message_of(ModelCard("---\nlicense: My Own\n---\n").validate),
         "plain weights": plain_weights,
         "codes": [codes_of(each) for each in (pipe, pulled, old)],
         "half": [digest(each.transformer) for each in (half, variant, placed)],

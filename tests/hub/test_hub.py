@@ -27,6 +27,7 @@ def test_push_pull_offline(hub, machine, pipe, tmp_path):
     assert root_code <= set(repository.files) and root_code <= set(hub.repositories["someone/model"].files)
     assert not [path for path in repository.files if path.endswith(".py") and "/" in path]
     assert repository.files["README.md"] == pushed["card"].encode()
+    assert pushed["bad card"].startswith("ValueError")
     assert "library_name: lumos_hf" in pushed["card"] and 'from_pretrained("someone/lumos")' in pushed["card"]
     assert (tmp_path / "video.mp4").stat().st_size > 0
 
