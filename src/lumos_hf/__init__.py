@@ -56,6 +56,11 @@ AutoConfig.register("lumos", LumosConfig)
 AutoModel.register(LumosConfig, LumosModel)
 AutoModelForCausalLM.register(LumosConfig, LumosForCausalLM)
 
+# `save_pretrained` and `push_to_hub` then save their code too, for `trust_remote_code=True` without this package.
+LumosConfig.register_for_auto_class()
+LumosModel.register_for_auto_class("AutoModel")
+LumosForCausalLM.register_for_auto_class("AutoModelForCausalLM")
+
 
 def __getattr__(name: str) -> Any:
     if name not in _LAZY_MODULES:

@@ -315,6 +315,115 @@ def tokenize(
         raise typer.Exit(SKIPPED_STATUS)
 
 
+@app.command()
+def card(
+    model: Annotated[Path, typer.Option(metavar="DIR", help="Checkpoint.", show_default=False, exists=True)],
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Where to write it.", show_default="README.md of the checkpoint"),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(metavar="USER/NAME", help="Repository that it is for.", show_default="the checkpoint's path"),
+    ] = None,
+    license: Annotated[
+        str | None, typer.Option(metavar="ID", help="Such as apache-2.0.", show_default="left out")
+    ] = None,
+    base_model: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="USER/NAME", help="What it was made from; may be given several times.", show_default=False
+        ),
+    ] = None,
+    language: Annotated[list[str], typer.Option(metavar="CODE", help="Of prompts; may be given several times.")] = [
+        "en"
+    ],
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TAG", help="Beside the usual ones; may be given several times.", show_default=False),
+    ] = None,
+    template: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Text with the variables of model_card_template.md.", show_default=False),
+    ] = None,
+    scores: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="As scores.json of make demo-score.", show_default=False)
+    ] = None,
+    sample: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Picture or video to show, by its path from the card; may be given several times.",
+            show_default=False,
+        ),
+    ] = None,
+    training_data: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="What it was trained on.", show_default=False)
+    ] = None,
+    limits: Annotated[str | None, typer.Option(metavar="TEXT", help="What it cannot do.", show_default=False)] = None,
+) -> None:
+    """
+    Write the model card of a checkpoint.
+
+    Example: lumos-hf card --model my-lumos --name me/my-lumos --license apache-2.0
+    """
+    from .model_card import TAGS, TEMPLATE, model_card
+
+    with _short_errors():
+        content = model_card(
+            model,
+            name=name,
+            license=license,
+            base_model=base_model,
+            language=language,
+            tags=[*TAGS, *(tag or [])],
+            template=template or TEMPLATE,
+            scores=scores,
+            samples=sample or [],
+            training_data=training_data,
+            limits=limits,
+        )
+        path = output or model / "README.md"
+        content.save(path)
+        typer.echo(f"Wrote {path}.")
+
+
+@app.command()
+def push(
+    model: Annotated[Path, typer.Option(metavar="DIR", help="Checkpoint.", show_default=False, exists=True)],
+    repo: Annotated[str, typer.Option(metavar="USER/NAME", help="Made if it is not there.", show_default=False)],
+    private: Annotated[bool, typer.Option("--private", help="Hide a new repository from others.")] = False,
+) -> None:
+    """
+    Publish a checkpoint on the Hub, as it is.
+
+    It needs a model card, see `lumos-hf card`. Log in before with `hf auth login`.
+    """
+    from .checkpoint_files import check_complete
+    from .pipeline_repository import publish
+
+    with _short_errors():
+        check_complete(model)
+        typer.echo(f"Wrote {publish(model, repo, private=private or None).commit_url}.")
+
+
+@app.command()
+def export_remote_code(
+    model: Annotated[Path, typer.Option(metavar="DIR", help="Checkpoint.", show_default=False, exists=True)],
+    output: Annotated[Path, typer.Option(metavar="DIR", help="A new directory.", show_default=False)],
+) -> None:
+    """
+    Copy a checkpoint together with all of its code.
+
+    `DiffusionPipeline.from_pretrained(DIR, trust_remote_code=True)` of diffusers then loads it without this package.
+    """
+    from .remote_code import export_remote_code
+
+    with _short_errors():
+        export_remote_code(model, output)
+        typer.echo(f"Wrote {output}.")
+
+
 def main() -> None:
     """Runs the command line."""
     app()

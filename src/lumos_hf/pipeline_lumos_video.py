@@ -9,13 +9,10 @@ part of its tokens masked again, as the model saw history in training.
 Shape suffixes: B videos, t latent frames, h and w rows and columns of codes, n = h * w, V visual codes, L tokens.
 """
 
-import json
 import math
 import numbers
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,13 +22,13 @@ from diffusers import DiffusionPipeline
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.utils import BaseOutput, logging, replace_example_docstring
 from diffusers.utils.torch_utils import is_compiled_module
-from huggingface_hub import snapshot_download
 from transformers import PreTrainedTokenizerBase
 
 from .configuration_lumos import LumosConfig
 from .cosmos_video_tokenizer import CosmosVideoTokenizer
 from .lora_loader import LumosLoraLoaderMixin
 from .modeling_lumos import LumosCausalLMOutput, LumosForCausalLM
+from .pipeline_repository import PipelineRepositoryMixin
 from .prefix_cache import PrefixCache
 from .scheduling_mask_decoding import MaskDecodingScheduler
 from .token_layout import (
@@ -65,15 +62,6 @@ OFFICIAL_DEFAULTS = {
 }
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
-
-_CONFIG_FILES = {
-    "tokenizer": "tokenizer_config.json",
-    "transformer": "config.json",
-    "vqvae": "config.json",
-    "scheduler": "scheduler_config.json",
-}
-# Without suffix: weights may be stored as a variant, in shards, or pickled.
-_WEIGHT_FILES = {"transformer": "model", "vqvae": "diffusion_pytorch_model"}
 
 EXAMPLE_DOC_STRING = """
     Examples:
@@ -142,7 +130,7 @@ class _Branch:
         return {"num_padding": self.num_padding}
 
 
-class LumosVideoPipeline(DiffusionPipeline, LumosLoraLoaderMixin):
+class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLoaderMixin):
     r"""
     Generates images and videos from text, continues images and videos.
 
@@ -204,58 +192,6 @@ class LumosVideoPipeline(DiffusionPipeline, LumosLoraLoaderMixin):
             default_history_mask_ratio=default_history_mask_ratio,
         )
         self.video_processor = LumosVideoProcessor()
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> "LumosVideoPipeline":
-        """
-        As [`DiffusionPipeline.from_pretrained`], from a directory or a repository on the Hub; in float32 unless `dtype`
-        says otherwise.
-
-        Raises:
-            ValueError: if files are missing from the directory; they are listed.
-        """
-        if os.path.isdir(pretrained_model_name_or_path):
-            missing = _missing_files(Path(pretrained_model_name_or_path), passed_components=set(kwargs))
-            if missing:
-                raise ValueError(
-                    "`pretrained_model_name_or_path` must be a directory written by `save_pretrained`, but "
-                    f"'{pretrained_model_name_or_path}' has no {', '.join(missing)}."
-                )
-        if "torch_dtype" not in kwargs:
-            # By default transformers keeps the stored dtype and diffusers does not, so components would differ in theirs.
-            kwargs.setdefault("dtype", torch.float32)
-        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
-
-    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
-        """
-        As [`DiffusionPipeline.save_pretrained`].
-
-        Raises:
-            ValueError: if LoRA weights are loaded, since of a transformer that has some only they would be written.
-        """
-        adapters = getattr(self.transformer, "peft_config", None)
-        if adapters:
-            raise ValueError(
-                f"`save_directory` can only be written by a pipeline without LoRA weights, got those of {list(adapters)}: keep "
-                "them with `save_lora_weights`, or make them part of the transformer with `fuse_lora`, and call "
-                "`unload_lora_weights` first."
-            )
-        super().save_pretrained(save_directory, **kwargs)
-
-    @classmethod
-    def download(cls, pretrained_model_name: str | os.PathLike, **kwargs: Any) -> str:
-        """
-        Downloads the components' folders from the Hub into the cache and returns the local directory.
-
-        The superclass looks for the code of components outside of diffusers in the repository; here it is in this
-        package.
-        """
-        options = ("cache_dir", "force_download", "local_files_only", "token", "revision")
-        return snapshot_download(
-            pretrained_model_name,
-            allow_patterns=[cls.config_name, *(f"{component}/*" for component in _CONFIG_FILES)],
-            **{name: kwargs[name] for name in options if kwargs.get(name) is not None},
-        )
 
     def check_inputs(
         self,
@@ -1100,40 +1036,6 @@ def _check_number(name: str, value: float, maximum: float) -> None:
     if not is_number or not 0 <= value <= maximum:
         bounds = "a finite number of at least 0" if maximum == math.inf else f"a number in [0, {maximum}]"
         raise ValueError(f"`{name}` must be {bounds}, got {value!r}.")
-
-
-def _missing_files(directory: Path, passed_components: set[str]) -> list[str]:
-    """The files that a checkpoint in `directory` lacks, apart from those of components that are passed ready-made."""
-    index_file = directory / DiffusionPipeline.config_name
-    if not index_file.is_file():
-        return [index_file.name]
-    index = json.loads(index_file.read_text(encoding="utf-8"))
-    stored = [
-        component
-        for component in _CONFIG_FILES
-        if component not in passed_components and index.get(component, [None])[0] is not None
-    ]
-    missing = []
-    for component in stored:
-        config_file = f"{component}/{_CONFIG_FILES[component]}"
-        if not (directory / config_file).is_file():
-            missing.append(config_file)
-        if component in _WEIGHT_FILES:
-            missing.extend(_missing_weights(directory, f"{component}/{_WEIGHT_FILES[component]}"))
-    return missing
-
-
-def _missing_weights(directory: Path, stem: str) -> list[str]:
-    indices = list(directory.glob(f"{stem}*.index*.json"))
-    shards = {
-        f"{Path(stem).parent}/{shard}"
-        for index in indices
-        for shard in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-    }
-    if shards:
-        return sorted(shard for shard in shards if not (directory / shard).is_file())
-    has_weights = any(directory.glob(f"{stem}*.safetensors")) or any(directory.glob(f"{stem}*.bin"))
-    return [] if has_weights else [f"{stem}.safetensors"]
 
 
 __all__ = ["LumosPipelineOutput", "LumosVideoPipeline"]

@@ -10,6 +10,7 @@ import torch
 from ..cosmos_video_tokenizer import CosmosVideoTokenizer
 from ..modeling_lumos import LumosForCausalLM
 from ..pipeline_lumos_video import LumosVideoPipeline
+from ..pipeline_repository import remove_model_code
 from ..scheduling_mask_decoding import MaskDecodingScheduler
 from .clips import FPS, NUM_FRAMES, SIZE
 from .vocabulary import demo_text_tokenizer
@@ -47,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     transformer = LumosForCausalLM.from_pretrained(args.training / "transformer", dtype=torch.bfloat16)
     vqvae = CosmosVideoTokenizer.from_pretrained(args.training / "vqvae", torch_dtype=torch.bfloat16)
     demo_pipeline(transformer, vqvae).save_pretrained(args.output)
+    # The checkpoint comes with the package, which is its code.
+    remove_model_code(args.output)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 
 from ..cosmos_video_tokenizer import CosmosVideoTokenizer
 from ..media import contact_sheet, write_media
+from ..model_card import format_table
 from ..pipeline_lumos_video import LumosVideoPipeline
 from ..video_processor_lumos import LumosVideoProcessor
 from . import demo_checkpoint
@@ -83,14 +84,6 @@ def score(pipe: LumosVideoPipeline, specs: list[ClipSpec], clips: list[np.ndarra
         "true clips": summarise(specs, [observe(clip) for clip in truth]),
         "wrong prompts": summarise(specs, observations[1:] + observations[:1]),
     }
-
-
-def format_table(scores: dict[str, Scores]) -> str:
-    """Markdown table, one row per kind of clip."""
-    columns = list(next(iter(scores.values())))
-    header = ["clips", *columns]
-    rows = [[name, *(f"{values[column]:.3f}" for column in columns)] for name, values in scores.items()]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows))
 
 
 def save_contact_sheet(path: Path, clips: list[np.ndarray], rows: int = 6, clips_per_row: int = 3) -> None:

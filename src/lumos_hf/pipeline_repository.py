@@ -1,0 +1,207 @@
+# Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
+"""
+How a pipeline is kept in a directory or a repository on the Hub: loading, saving, publishing.
+
+A repository holds `model_index.json`, a folder per component, the model card `README.md`, and the code of the model, by
+which transformers loads the folder `transformer` where this package is not installed.
+"""
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline
+from huggingface_hub import CommitInfo, HfApi, snapshot_download
+from transformers.dynamic_module_utils import get_relative_import_files
+
+from .checkpoint_files import CONFIG_FILES, WEIGHT_FILES, check_complete, file_patterns, missing_files, update_json
+from .configuration_lumos import LumosConfig
+from .modeling_lumos import LumosForCausalLM, LumosModel
+
+
+# What `auto_map` in the configuration of the model names.
+_AUTO_CLASSES = {"AutoConfig": LumosConfig, "AutoModel": LumosModel, "AutoModelForCausalLM": LumosForCausalLM}
+
+
+class PipelineRepositoryMixin:
+    """Loads and saves a [`DiffusionPipeline`] whose components are classes of this package."""
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> "DiffusionPipeline":
+        """
+        As [`DiffusionPipeline.from_pretrained`], from a directory or a repository on the Hub; in float32 unless `dtype`
+        says otherwise.
+
+        Raises:
+            ValueError: if files are missing from the directory or the repository; they are listed.
+        """
+        if os.path.isdir(pretrained_model_name_or_path):
+            check_complete(pretrained_model_name_or_path, kwargs, kwargs.get("variant"))
+        if "torch_dtype" not in kwargs:
+            # By default transformers keeps the stored dtype and diffusers does not, so components would differ in theirs.
+            kwargs.setdefault("dtype", torch.float32)
+        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+
+    @classmethod
+    def download(cls, pretrained_model_name: str | os.PathLike, **kwargs: Any) -> str:
+        """
+        Downloads the components that are not in `kwargs` from the Hub into the cache, weights of the one `variant` only,
+        and returns the local directory.
+
+        The superclass looks for the code of components outside of diffusers in the repository; here it is in this
+        package.
+
+        Raises:
+            ValueError: if files are missing from the repository; they are listed.
+        """
+        names = ("cache_dir", "force_download", "local_files_only", "token", "revision")
+        options = {name: kwargs[name] for name in names if kwargs.get(name) is not None}
+        variant = kwargs.get("variant")
+
+        def fetch(components: Collection[str], variant: str | None) -> str:
+            patterns = [pattern for component in components for pattern in file_patterns(component, variant)]
+            return snapshot_download(
+                pretrained_model_name, allow_patterns=[DiffusionPipeline.config_name, *patterns], **options
+            )
+
+        directory = fetch([component for component in CONFIG_FILES if component not in kwargs], variant)
+        if variant is not None:
+            missing = missing_files(Path(directory), kwargs, variant)
+            without_variant = {Path(file).parts[0] for file in missing} & set(WEIGHT_FILES)
+            if without_variant:
+                directory = fetch(without_variant, None)
+        check_complete(directory, kwargs, variant, name=pretrained_model_name)
+        return directory
+
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike,
+        safe_serialization: bool = True,
+        variant: str | None = None,
+        max_shard_size: int | str | None = None,
+        push_to_hub: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """
+        As [`DiffusionPipeline.save_pretrained`]. The code of the model is saved too, so that
+        `AutoModelForCausalLM.from_pretrained(save_directory, subfolder="transformer", trust_remote_code=True)` works
+        without this package. With `push_to_hub`, the other arguments are those of [`~PipelineRepositoryMixin.push_to_hub`].
+
+        Raises:
+            ValueError: if LoRA weights are loaded, since of a transformer that has some only they would be written.
+        """
+        adapters = getattr(self.transformer, "peft_config", None)
+        if adapters:
+            raise ValueError(
+                f"`save_directory` can only be written by a pipeline without LoRA weights, got those of {list(adapters)}: keep "
+                "them with `save_lora_weights`, or make them part of the transformer with `fuse_lora`, and call "
+                "`unload_lora_weights` first."
+            )
+        super().save_pretrained(
+            save_directory, safe_serialization=safe_serialization, variant=variant, max_shard_size=max_shard_size
+        )
+        write_model_code(Path(save_directory))
+        if push_to_hub:
+            repo_id = kwargs.pop("repo_id", Path(save_directory).name)
+            _add_card(Path(save_directory), repo_id, kwargs.get("token"))
+            publish(Path(save_directory), repo_id, **kwargs)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        commit_message: str | None = None,
+        private: bool | None = None,
+        token: str | bool | None = None,
+        create_pr: bool = False,
+        variant: str | None = None,
+        max_shard_size: int | str | None = None,
+    ) -> CommitInfo:
+        """
+        Uploads the pipeline to the Hub, from where [`~PipelineRepositoryMixin.from_pretrained`] loads it.
+
+        A repository without a model card gets the one of [`model_card`]; a card that is there already stays.
+
+        Args:
+            repo_id (`str`): the repository, such as `"user/name"`; created if it does not exist.
+            commit_message (`str`, *optional*): message of the commit.
+            private (`bool`, *optional*): whether a new repository is private.
+            token (`str` or `bool`, *optional*): access token; defaults to the one of `hf auth login`.
+            create_pr (`bool`): open a pull request instead of changing the main branch.
+            variant (`str`, *optional*): save the weights under this suffix, such as `"bf16"`, beside those there.
+            max_shard_size (`int` or `str`, *optional*): largest weight file, in bytes or such as `"5GB"`.
+        """
+        with tempfile.TemporaryDirectory() as directory:
+            self.save_pretrained(directory, variant=variant, max_shard_size=max_shard_size)
+            _add_card(Path(directory), repo_id, token)
+            return publish(Path(directory), repo_id, commit_message, private, token, create_pr)
+
+
+def publish(
+    directory: Path,
+    repo_id: str,
+    commit_message: str | None = None,
+    private: bool | None = None,
+    token: str | bool | None = None,
+    create_pr: bool = False,
+) -> CommitInfo:
+    """
+    Uploads the checkpoint in `directory` to the Hub as it is; see [`~PipelineRepositoryMixin.push_to_hub`].
+
+    Raises:
+        ValueError: if neither the directory nor the repository has a model card.
+    """
+    api = HfApi(token=token)
+    if not (directory / "README.md").is_file() and not api.file_exists(repo_id, "README.md"):
+        raise ValueError(f"`directory` must have a model card, README.md, for a new repository, got '{directory}'.")
+    repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+    return api.upload_folder(
+        repo_id=repo_id,
+        folder_path=directory,
+        commit_message=commit_message or "Upload LumosVideoPipeline",
+        create_pr=create_pr,
+    )
+
+
+def _add_card(directory: Path, repo_id: str, token: str | bool | None) -> None:
+    """Writes a model card, unless there is one already, here or on the Hub."""
+    # It stands on the pipeline, which stands on this module.
+    from .model_card import model_card
+
+    card_file = directory / "README.md"
+    if not card_file.is_file() and not HfApi(token=token).file_exists(repo_id, card_file.name):
+        model_card(directory, name=repo_id).save(card_file)
+
+
+def write_model_code(directory: Path) -> None:
+    """
+    Adds the code of the model to the checkpoint in `directory`, so that the auto classes of transformers load it without
+    this package by `subfolder="transformer", trust_remote_code=True`.
+
+    They look for the code at the root; where [`LumosForCausalLM.save_pretrained`] has put it beside the weights, it is
+    moved.
+    """
+    for source in _model_code_files():
+        shutil.copyfile(source, directory / source.name)
+        (directory / "transformer" / source.name).unlink(missing_ok=True)
+    auto_map = {
+        auto_class: f"{model_class.__module__.rpartition('.')[2]}.{model_class.__name__}"
+        for auto_class, model_class in _AUTO_CLASSES.items()
+    }
+    update_json(directory / "transformer" / "config.json", auto_map=auto_map)
+
+
+def remove_model_code(directory: Path) -> None:
+    """Undoes [`write_model_code`]."""
+    for source in _model_code_files():
+        (directory / source.name).unlink()
+    update_json(directory / "transformer" / "config.json", auto_map=None)
+
+
+def _model_code_files() -> list[Path]:
+    modeling_file = sys.modules[LumosForCausalLM.__module__].__file__
+    return [Path(file) for file in {modeling_file, *get_relative_import_files(modeling_file)}]

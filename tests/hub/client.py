@@ -1,0 +1,115 @@
+# Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
+"""What users do with the Hub; each function is run by a test, in a process of its own: `client.py FUNCTION ARGUMENTS`."""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import torch
+from huggingface_hub import ModelCard, constants
+from transformers import AutoModelForCausalLM
+
+from lumos_hf import LumosVideoPipeline
+
+
+PROMPT = "A red star jumps in the snow."
+
+
+def codes_of(pipe: LumosVideoPipeline) -> list:
+    pipe.set_progress_bar_config(disable=True)
+    return pipe(PROMPT, generator=torch.Generator().manual_seed(0), output_type="latent").frames.tolist()
+
+
+def digest(model: torch.nn.Module) -> str:
+    """Fingerprint of all weights, whatever their dtype."""
+    total = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        total.update(name.encode() + value.float().numpy().tobytes())
+    return total.hexdigest()
+
+
+def message_of(call, *arguments, **options) -> str:
+    """The error that a call ends with."""
+    try:
+        call(*arguments, **options)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    raise AssertionError("There was no error.")
+
+
+def weights_in(directory: str) -> list[str]:
+    return sorted(file.relative_to(directory).as_posix() for file in Path(directory).rglob("*.safetensors"))
+
+
+def push(directory: str) -> dict:
+    """Pushes a pipeline in shards, its bfloat16 variant, and the model alone; pulls all of it back."""
+    pipe = LumosVideoPipeline.from_pretrained(directory)
+    first = pipe.push_to_hub("someone/lumos", max_shard_size="100KB", private=True)
+    card = ModelCard.load("someone/lumos")
+    card.validate()
+    half = LumosVideoPipeline.from_pretrained(directory, dtype=torch.bfloat16)
+    half.push_to_hub("someone/lumos", variant="bf16")
+    half.transformer.push_to_hub("someone/model", private=True)
+
+    pulled = LumosVideoPipeline.from_pretrained("someone/lumos")
+    plain_weights = weights_in(LumosVideoPipeline.download("someone/lumos"))
+    old = LumosVideoPipeline.from_pretrained("someone/lumos", revision=first.oid)
+    variant = LumosVideoPipeline.from_pretrained("someone/lumos", variant="bf16", torch_dtype=torch.bfloat16)
+    placed = LumosVideoPipeline.from_pretrained(
+        "someone/lumos", variant="bf16", dtype=torch.bfloat16, device_map="cpu"
+    )
+    exec(card.text.split("```python\n")[1].split("```")[0], {})
+    return {
+        "card": str(card),
+        "bad card": message_of(ModelCard("---\nlicense: My Own\n---\n").validate),
+        "plain weights": plain_weights,
+        "codes": [codes_of(each) for each in (pipe, pulled, old)],
+        "half": [digest(each.transformer) for each in (half, variant, placed)],
+        "half vqvae": [digest(each.vqvae) for each in (half, variant, placed)],
+        "dtypes": [str(each.dtype) for each in (pulled.vqvae, variant.transformer, variant.vqvae, placed.transformer)],
+        "model": digest(AutoModelForCausalLM.from_pretrained("someone/model")),
+        "no such revision": message_of(LumosVideoPipeline.from_pretrained, "someone/lumos", revision="v9"),
+    }
+
+
+def load_offline() -> dict:
+    """Everything from the cache that `push` left."""
+    return {
+        "codes": codes_of(LumosVideoPipeline.from_pretrained("someone/lumos")),
+        "half": digest(LumosVideoPipeline.from_pretrained("someone/lumos", variant="bf16").transformer),
+        "model": digest(AutoModelForCausalLM.from_pretrained("someone/model")),
+        "never pulled": message_of(LumosVideoPipeline.from_pretrained, "someone/other"),
+    }
+
+
+def meet_failures() -> dict:
+    """Wrong tokens, missing files, downloads that break off."""
+    # What a download keeps when it breaks off is whole chunks, and files are smaller than one here.
+    constants.DOWNLOAD_CHUNK_SIZE = 500
+    load = LumosVideoPipeline.from_pretrained
+    results = {
+        "wrong token": message_of(load, "someone/private", token="hf_wrong"),
+        "no token": message_of(load, "someone/private"),
+        "missing file": message_of(load, "someone/incomplete"),
+        "failing": message_of(load, "someone/failing"),
+    }
+    broken = load("someone/broken")
+    return {
+        **results,
+        "push with a wrong token": message_of(broken.push_to_hub, "someone/new", token="hf_wrong"),
+        "transformers": [
+            digest(pipe.transformer)
+            for pipe in (
+                broken,
+                load("someone/failing"),
+                load("someone/private", token="hf_loopback"),
+                load("someone/mixed", variant="bf16"),
+            )
+        ],
+    }
+
+
+if __name__ == "__main__":
+    function, *arguments = sys.argv[1:]
+    print(json.dumps(globals()[function](*arguments)))

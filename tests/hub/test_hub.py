@@ -1,0 +1,116 @@
+# Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
+"""Publishing and loading through a Hub on the loopback interface, by clients in processes of their own."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+
+from lumos_hf import LumosVideoPipeline
+from lumos_hf.remote_code import export_remote_code
+
+
+NO_PACKAGE = Path(__file__).parent / "without_lumos_hf"
+# An interpreter that really has no lumos_hf, see fresh_venv.sh.
+PLAIN_PYTHON = os.environ.get("LUMOS_PLAIN_PYTHON")
+
+
+def test_push_pull_offline(hub, machine, pipe, tmp_path):
+    pipe.save_pretrained(tmp_path / "pipe")
+    pushed = machine.run("client.py", "push", tmp_path / "pipe", HF_TOKEN="hf_loopback")
+
+    repository = hub.repositories["someone/lumos"]
+    root_code = {"modeling_lumos.py", "configuration_lumos.py", "token_layout.py"}
+    assert repository.private
+    assert root_code <= set(repository.files) and root_code <= set(hub.repositories["someone/model"].files)
+    assert not [path for path in repository.files if path.endswith(".py") and "/" in path]
+    assert repository.files["README.md"] == pushed["card"].encode()
+    assert pushed["bad card"].startswith("ValueError")
+    assert "library_name: lumos_hf" in pushed["card"] and 'from_pretrained("someone/lumos")' in pushed["card"]
+    assert (tmp_path / "video.mp4").stat().st_size > 0
+
+    shards = [path for path in pushed["plain weights"] if path.startswith("transformer/model-0")]
+    assert len(shards) > 1 and not [path for path in pushed["plain weights"] if "bf16" in path]
+    assert "transformer/model.bf16.safetensors" in repository.files
+    for name in ("codes", "half", "half vqvae"):
+        assert all(each == pushed[name][0] for each in pushed[name]), name
+    assert pushed["dtypes"] == ["torch.float32", *["torch.bfloat16"] * 3]
+    assert pushed["model"] == pushed["half"][0]
+    assert pushed["no such revision"].startswith("RevisionNotFoundError")
+
+    hub.shutdown()
+    offline = machine.run("client.py", "load_offline", HF_HUB_OFFLINE="1")
+    assert offline["codes"] == pushed["codes"][0]
+    assert offline["half"] == offline["model"] == pushed["half"][0]
+    assert offline["never pulled"].startswith("LocalEntryNotFoundError")
+
+
+def test_failures_are_told_and_recovered_from(hub, machine, pipe, tmp_path):
+    pipe.save_pretrained(tmp_path / "pipe")
+    hub.add("someone/private", tmp_path / "pipe", private=True)
+    hub.add("someone/broken", tmp_path / "pipe")
+    hub.add("someone/failing", tmp_path / "pipe")
+    weights = "transformer/model.safetensors"
+    hub.break_after["someone/broken", weights] = 1000
+    hub.fail_once.add(("someone/failing", "vqvae/diffusion_pytorch_model.safetensors"))
+    shutil.copytree(tmp_path / "pipe", tmp_path / "incomplete")
+    (tmp_path / "incomplete" / weights).unlink()
+    hub.add("someone/incomplete", tmp_path / "incomplete")
+    pipe.save_pretrained(tmp_path / "mixed", variant="bf16")
+    shutil.copy(tmp_path / "pipe" / weights, tmp_path / "mixed" / weights)
+    (tmp_path / "mixed" / "vqvae" / "diffusion_pytorch_model.bf16.safetensors").rename(
+        tmp_path / "mixed" / "vqvae" / "diffusion_pytorch_model.safetensors"
+    )
+    hub.add("someone/mixed", tmp_path / "mixed")
+
+    results = machine.run("client.py", "meet_failures")
+    assert "401" in results["wrong token"]
+    assert results["no token"].startswith("RepositoryNotFoundError")
+    assert "401" in results["push with a wrong token"] and "someone/new" not in hub.repositories
+    assert f"'someone/incomplete' has no {weights}" in results["missing file"]
+    assert "500" in results["failing"]
+    assert len(set(results["transformers"])) == 1
+
+    parts = [
+        (path, start) for repo_id, path, start in hub.downloads if repo_id == "someone/broken" and path == weights
+    ]
+    assert parts == [(weights, 0), (weights, 1000)]
+    assert hub.downloads.count(("someone/failing", weights, 0)) == 1
+    mixed = [path for repo_id, path, _ in hub.downloads if repo_id == "someone/mixed" and path.endswith("safetensors")]
+    assert sorted(mixed) == ["transformer/model.bf16.safetensors", "vqvae/diffusion_pytorch_model.safetensors"]
+
+
+def test_remote_code_needs_no_package(hub, machine, pipe, tmp_path):
+    pipe.save_pretrained(tmp_path / "pipe")
+    export_remote_code(tmp_path / "pipe", tmp_path / "self-contained")
+    hub.add("someone/lumos", tmp_path / "pipe")
+    hub.add("someone/self-contained", tmp_path / "self-contained")
+    sources = [tmp_path / "pipe", tmp_path / "self-contained", "someone/lumos", "someone/self-contained"]
+    input_ids = torch.arange(pipe.transformer.config.vocab_size).view(2, -1)
+    torch.save(input_ids, tmp_path / "ids.pt")
+
+    environment = {} if PLAIN_PYTHON else {"PYTHONPATH": str(NO_PACKAGE)}
+    machine.run(
+        "client_without_lumos_hf.py",
+        tmp_path / "ids.pt",
+        tmp_path / "results.pt",
+        *sources,
+        python=PLAIN_PYTHON or sys.executable,
+        **environment,
+    )
+
+    installed = LumosVideoPipeline.from_pretrained(tmp_path / "pipe")
+    installed.set_progress_bar_config(disable=True)
+    with torch.no_grad():
+        logits = installed.transformer(input_ids).logits
+    prompt, generator = "A red star jumps in the snow.", torch.Generator().manual_seed(0)
+    frames = installed(prompt, generator=generator, output_type="pt").frames
+    from_directory, from_hub = torch.load(tmp_path / "results.pt", weights_only=True)
+    for results in (from_directory, from_hub):
+        assert torch.equal(results["model"], logits)
+        assert torch.equal(results["pipeline's model"], logits)
+        assert torch.equal(results["frames"], frames)
+    # Directories are loaded without a request.
+    assert {path for path in hub.requests if "someone/" not in path} <= {"/api/agent-harnesses"}

@@ -1,0 +1,62 @@
+# Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
+"""What is in a saved checkpoint; loading is in test_pipeline_lumos_video.py, the Hub in hub/."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from lumos_hf import LumosVideoPipeline, demo_checkpoint
+from lumos_hf.checkpoint_files import missing_files
+from lumos_hf.cli import app
+from lumos_hf.pipeline_repository import remove_model_code
+
+
+CODE = {
+    "configuration_lumos.py",
+    "frame_attention.py",
+    "linear_cross_entropy.py",
+    "modeling_lumos.py",
+    "token_layout.py",
+}
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return LumosVideoPipeline.from_pretrained(demo_checkpoint())
+
+
+def python_files(directory):
+    return {file.relative_to(directory).as_posix() for file in directory.rglob("*.py")}
+
+
+def test_the_code_of_the_model_is_saved_at_the_root(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path)
+    assert python_files(tmp_path) == CODE
+    assert json.loads((tmp_path / "transformer" / "config.json").read_text())["auto_map"] == {
+        "AutoConfig": "configuration_lumos.LumosConfig",
+        "AutoModel": "modeling_lumos.LumosModel",
+        "AutoModelForCausalLM": "modeling_lumos.LumosForCausalLM",
+    }
+    remove_model_code(tmp_path)
+    assert python_files(tmp_path) == set()
+    assert "auto_map" not in json.loads((tmp_path / "transformer" / "config.json").read_text())
+
+
+def test_the_model_alone_is_saved_with_its_code(pipe, tmp_path):
+    pipe.transformer.save_pretrained(tmp_path)
+    assert python_files(tmp_path) == CODE
+
+
+def test_weights_may_lack_the_variant(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path, variant="bf16")
+    assert missing_files(tmp_path) == ["transformer/model.safetensors", "vqvae/diffusion_pytorch_model.safetensors"]
+    assert missing_files(tmp_path, variant="bf16") == []
+    pipe.save_pretrained(tmp_path)
+    assert missing_files(tmp_path, variant="fp8") == missing_files(tmp_path) == []
+
+
+def test_a_checkpoint_without_a_file_is_not_pushed(tmp_path):
+    (tmp_path / "model_index.json").write_text('{"vqvae": ["a", "b"]}')
+    result = CliRunner().invoke(app, ["push", "--model", str(tmp_path), "--repo", "someone/lumos"])
+    assert result.exit_code == 2 and "has no vqvae/config.json" in result.stderr
