@@ -52,6 +52,8 @@ CONFIGURATIONS = {
     },
 }
 FPS = 12
+# Name of the size, in malloc.h of glibc, from which on memory goes back to the system as soon as it is freed.
+_M_MMAP_THRESHOLD = -3
 RUN_COLUMNS = ("date", "device", "torch", "transformers", "configuration", "dtype")
 COMPARISON_COLUMNS = ("runs", "reference s", "ours s", "ratio (range)", "reference peak MB", "ours peak MB")
 
@@ -111,8 +113,10 @@ def peak_megabytes(function: Callable[[], object], device: str) -> float:
         before = torch.cuda.memory_allocated()
         function()
         return (torch.cuda.max_memory_allocated() - before) / 1e6
-    # What earlier runs freed counts as memory until the allocator gives it back.
-    ctypes.CDLL(None).malloc_trim(0)
+    # Otherwise what was freed counts as memory until the allocator gives it back.
+    allocator = ctypes.CDLL(None)
+    allocator.mallopt(_M_MMAP_THRESHOLD, 2**20)
+    allocator.malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
     before = _status_kilobytes("VmRSS")
     function()
