@@ -64,6 +64,17 @@ class PrefixCacheLayer(DynamicLayer):
             raise ValueError(f"`tokens_to_remove` must lie in [-{self.length}, 0], got {tokens_to_remove}.")
         self.length += tokens_to_remove
 
+    def thin(self, start: int, kept: torch.LongTensor) -> None:
+        """
+        Forgets the tokens from index `start` on apart from those at `kept`, counted from `start`, ascending; they close
+        the gaps. Keys were turned by their positions when they were written, so what stays keeps its place in space and
+        time.
+        """
+        end = start + len(kept)
+        for states in (self.keys, self.values):
+            states[..., start:end, :] = states[..., start + kept, :]
+        self.length = end
+
     def reset(self) -> None:
         super().reset()
         self.length = 0

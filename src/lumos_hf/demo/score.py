@@ -10,6 +10,7 @@ import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -39,7 +40,7 @@ def held_out_prompts(specs: list[ClipSpec], count: int) -> list[tuple[ClipSpec, 
     return [(spec, caption(spec, rng)) for spec in chosen]
 
 
-def generate(pipe: LumosVideoPipeline, prompts: list[str], **call_arguments: float) -> list[np.ndarray]:
+def generate(pipe: LumosVideoPipeline, prompts: list[str], **call_arguments: Any) -> list[np.ndarray]:
     """One clip per prompt, uint8 `(frames, height, width, 3)`; clip i is drawn with seed i."""
     clips = []
     for start in tqdm(range(0, len(prompts), BATCH_SIZE), desc="Generating"):
