@@ -10,8 +10,8 @@ What each lossy option of decoding costs and saves, on the demo checkpoint.
 The score is the share of clips that are right in everything, one clip per prompt, with the seeds of `make demo-score`;
 "lost" and "gained" count the clips that are right without the option and not with it, and the other way round. Time is
 that of the transformer and the scheduler for one video at a time, in turns with exact decoding, as a median of ratios of
-processor time; forward passes are those of the same videos, the prompt's and the history's included. Options that were
-measured before are read from `--records`. Rows are added to benchmarks/RESULTS.md.
+processor time; forward passes are those of the same videos, the prompt's and the history's included. Clips that were
+scored before are not made again: see `--records`. Rows are added to benchmarks/RESULTS.md.
 """
 
 import argparse
@@ -29,20 +29,17 @@ from results import RESULTS, append_rows, table
 from lumos_hf import DecodingApproximations, LumosVideoPipeline, demo_checkpoint
 from lumos_hf.demo.clips import ClipSpec, caption, is_held_out, pair_specs, single_specs
 from lumos_hf.demo.measure import judge, observe
-from lumos_hf.demo.score import NUM_PAIRS, NUM_SINGLES, generate, held_out_prompts
+from lumos_hf.demo.score import BATCH_SIZE, NUM_PAIRS, NUM_SINGLES, generate, held_out_prompts
 
 
 # What a call is given besides the prompt.
 OPTIONS: dict[str, dict[str, Any]] = {
     "exact": {},
-    "8 steps": {"num_inference_steps": 8},
     "6 steps": {"num_inference_steps": 6},
     "4 steps": {"num_inference_steps": 4},
     "guidance in the first half": {"approximations": DecodingApproximations(guidance_interval=(0.0, 0.5))},
-    "no guidance": {"guidance_scale": 1.0},
     "residual of 4 steps": {"approximations": DecodingApproximations(unconditional_skip_range=4)},
     "threshold 0.9": {"approximations": DecodingApproximations(confidence_threshold=0.9)},
-    "threshold 0.7": {"approximations": DecodingApproximations(confidence_threshold=0.7)},
     "Halton order": {"approximations": DecodingApproximations(decoding_order="halton")},
     "Halton order, 6 steps": {
         "num_inference_steps": 6,
@@ -75,7 +72,8 @@ LONG_VIDEO_COLUMNS = ("date", "device", "latent frames, steps", "option", "secon
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", default=None, help="names of options; default: all")
+    parser.add_argument("--model", type=Path, default=None, help="a checkpoint directory; default: the packaged one")
+    parser.add_argument("--only", nargs="+", default=list(OPTIONS), help="names of options")
     parser.add_argument("--split", choices=("held-out", "training"), default="held-out")
     parser.add_argument("--singles", type=int, default=NUM_SINGLES)
     parser.add_argument("--pairs", type=int, default=NUM_PAIRS)
@@ -87,32 +85,26 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--records", type=Path, default=Path("outputs/approximations"))
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
-    known = LONG_VIDEO_OPTIONS if options.long_video else OPTIONS
-    options.only = list(known) if options.only is None else options.only
-    unknown = [name for name in options.only if name not in known]
+    unknown = [name for name in options.only if name not in OPTIONS]
     if unknown:
-        parser.error(f"--only must name some of {list(known)}, got {unknown}")
+        parser.error(f"--only must name some of {list(OPTIONS)}, got {unknown}")
     return options
 
 
-def load_pipeline(device: str) -> LumosVideoPipeline:
-    pipe = LumosVideoPipeline.from_pretrained(demo_checkpoint()).to(device)
+def load_pipeline(options: argparse.Namespace) -> LumosVideoPipeline:
+    pipe = LumosVideoPipeline.from_pretrained(options.model or demo_checkpoint()).to(options.device)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
 
 def prompts_of(split: str, specs: list[ClipSpec], count: int) -> list[tuple[ClipSpec, str]]:
+    """The first clips and captions of a set that is the same every time."""
+    size = NUM_PAIRS if specs[0].relation else NUM_SINGLES
     if split == "held-out":
-        return held_out_prompts(specs, count)
+        return held_out_prompts(specs, size)[:count]
     rng = random.Random(1)
-    chosen = rng.sample([spec for spec in specs if not is_held_out(spec)], count)
-    return [(spec, caption(spec, rng)) for spec in chosen]
-
-
-def verdicts(pipe: LumosVideoPipeline, prompts: list[tuple[ClipSpec, str]], call: dict[str, Any]) -> list[bool]:
-    """Per prompt: whether its clip is right in everything."""
-    clips = generate(pipe, [text for _, text in prompts], **call)
-    return [judge(spec, observe(clip))["all"] for (spec, _), clip in zip(prompts, clips, strict=True)]
+    chosen = rng.sample([spec for spec in specs if not is_held_out(spec)], size)
+    return [(spec, caption(spec, rng)) for spec in chosen][:count]
 
 
 class ForwardCounter:
@@ -143,45 +135,55 @@ def time_ratios(
         return seconds(lambda: pipe(prompt, generator=generator, output_type="latent", **arguments), device)
 
     decode(prompts[0], 0, call)
-    ratios = []
-    with ForwardCounter(pipe.transformer) as counter:
-        approximate_times = []
-        for seed, prompt in enumerate(prompts):
-            approximate_times.append(decode(prompt, seed, call))
-            num_passes = counter.count
-            ratios.append(approximate_times[-1] / decode(prompt, seed, {}))
-            counter.count = num_passes
-    return ratios, counter.count / len(prompts)
+    ratios, passes = [], []
+    for seed, prompt in enumerate(prompts):
+        with ForwardCounter(pipe.transformer) as counter:
+            approximate = decode(prompt, seed, call)
+        ratios.append(approximate / decode(prompt, seed, {}))
+        passes.append(counter.count)
+    return ratios, statistics.mean(passes)
 
 
 def measure(pipe: LumosVideoPipeline, name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """What is known of an option, from an earlier run or from this one."""
-    path = options.records / f"{options.split}-{options.singles}-{options.pairs}" / f"{name.replace('/', ' of ')}.json"
-    if path.is_file():
-        return json.loads(path.read_text(encoding="utf-8"))
+    """What is known of an option from earlier runs, with what this one adds to it; saved after every batch of clips."""
+    path = options.records / options.split / f"{name.replace('/', ' of ')}.json"
     call = OPTIONS[name]
-    singles = prompts_of(options.split, single_specs(), options.singles)
-    pairs = prompts_of(options.split, pair_specs(), options.pairs)
-    ratios, num_passes = time_ratios(pipe, [text for _, text in singles[: options.runs]], call, options.device)
-    record = {
-        "singles": verdicts(pipe, singles, call),
-        "pairs": verdicts(pipe, pairs, call),
-        "ratios": ratios,
-        "passes": num_passes,
-        "date": datetime.date.today().isoformat(),
+    sets = {
+        "singles": prompts_of(options.split, single_specs(), options.singles),
+        "pairs": prompts_of(options.split, pair_specs(), options.pairs),
     }
+    if path.is_file():
+        record = json.loads(path.read_text(encoding="utf-8"))
+    else:
+        ratios, passes = time_ratios(pipe, [text for _, text in sets["singles"][: options.runs]], call, options.device)
+        record = {"ratios": ratios, "passes": passes, "singles": [], "pairs": []}
+    for kind, prompts in sets.items():
+        for start in range(len(record[kind]), len(prompts), BATCH_SIZE):
+            record[kind] += verdicts(pipe, prompts[start : start + BATCH_SIZE], start, call)
+            _save(path, record)
+    return {**record, **{kind: record[kind][: len(prompts)] for kind, prompts in sets.items()}}
+
+
+def verdicts(
+    pipe: LumosVideoPipeline, prompts: list[tuple[ClipSpec, str]], first_seed: int, call: dict[str, Any]
+) -> list[bool]:
+    """Per prompt: whether its clip is right in everything."""
+    clips = generate(pipe, [text for _, text in prompts], first_seed, **call)
+    return [judge(spec, observe(clip))["all"] for (spec, _), clip in zip(prompts, clips, strict=True)]
+
+
+def _save(path: Path, record: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".unfinished")
     unfinished.write_text(json.dumps(record), encoding="utf-8")
     unfinished.replace(path)
-    return record
 
 
 def score_row(name: str, record: dict[str, Any], exact: dict[str, Any], options: argparse.Namespace) -> list[str]:
     changes = list(zip(exact["singles"] + exact["pairs"], record["singles"] + record["pairs"], strict=True))
     lost, gained = changes.count((True, False)), changes.count((False, True))
     return [
-        record["date"],
+        datetime.date.today().isoformat(),
         device_name(options),
         f"{options.split}, {options.singles} + {options.pairs}",
         name,
@@ -198,7 +200,7 @@ def ratio_cell(ratios: list[float]) -> str:
 
 
 def score_rows(options: argparse.Namespace) -> list[list[str]]:
-    pipe = load_pipeline(options.device)
+    pipe = load_pipeline(options)
     exact = measure(pipe, "exact", options)
     rows = []
     for name in options.only:
@@ -209,7 +211,7 @@ def score_rows(options: argparse.Namespace) -> list[list[str]]:
 
 def long_video_rows(options: argparse.Namespace) -> list[list[str]]:
     """Longer than anything the demo was trained on, so only time and memory mean something."""
-    pipe = load_pipeline(options.device)
+    pipe = load_pipeline(options)
     pipe.transformer.config.max_position_embeddings = 2**16
     num_frames = 1 + pipe.transformer.config.temporal_compression * (options.latent_frames - 1)
     steps = pipe.config.default_num_inference_steps
@@ -219,11 +221,10 @@ def long_video_rows(options: argparse.Namespace) -> list[list[str]]:
         call = {"num_frames": num_frames, "output_type": "latent", **LONG_VIDEO_OPTIONS[name]}
         pipe("A red star jumps in the snow.", generator=generator, **call)
 
-    times = {name: [] for name in options.only}
+    times = {name: [] for name in LONG_VIDEO_OPTIONS}
     for _ in range(options.runs):
-        for name in options.only:
+        for name in times:
             times[name].append(seconds(lambda: decode(name), options.device))
-    exact_times = times[options.only[0]]
     return [
         [
             datetime.date.today().isoformat(),
@@ -232,9 +233,9 @@ def long_video_rows(options: argparse.Namespace) -> list[list[str]]:
             name,
             f"{statistics.median(times[name]):.1f}",
             f"{peak_megabytes(lambda: decode(name), options.device):.0f}",
-            ratio_cell([each / exact for each, exact in zip(times[name], exact_times, strict=True)]),
+            ratio_cell([each / exact for each, exact in zip(times[name], times["exact"], strict=True)]),
         ]
-        for name in options.only
+        for name in times
     ]
 
 

@@ -129,3 +129,8 @@ def test_what_stays_of_older_frames():
 def test_bounds_of_the_share_that_stays(ratio, kept):
     approximations = DecodingApproximations(history_window=0, history_keep_ratio=ratio)
     assert CompactHistory(approximations, frame_length=4).kept_of(1).tolist() == kept
+
+
+@pytest.mark.parametrize("ratio, reduced", [(1.0, 13), (0.5, 6), (0.4, 5), (0.0, 1)])
+def test_reduced_steps(ratio, reduced):
+    assert DecodingApproximations(step_ratio=ratio).reduced_steps(13) == reduced

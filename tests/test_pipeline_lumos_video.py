@@ -526,7 +526,7 @@ APPROXIMATIONS = {
 
 
 def approximate_codes(pipe, name, **options):
-    options = {"num_frames": 17, "num_inference_steps": 6, **options}
+    options = {"num_frames": 13, "num_inference_steps": 4, **options}
     return codes_of(pipe, approximations=DecodingApproximations(**APPROXIMATIONS[name]), **options)
 
 
@@ -549,7 +549,7 @@ def test_approximations_that_leave_out_nothing(code_pipe, values, num_given):
 
 @pytest.mark.parametrize("name", APPROXIMATIONS)
 def test_approximations_change_the_result_alike_in_fast_and_plain_steps(code_pipe, name):
-    options = {"input_ids": ROWS, "num_frames": 17, "num_inference_steps": 6}
+    options = {"input_ids": ROWS, "num_frames": 13, "num_inference_steps": 4}
     results = [
         approximate_codes(pipe, name, input_ids=ROWS, generator=generators(0, 1, 2))
         for pipe in (code_pipe, plain(code_pipe))
@@ -568,6 +568,14 @@ def test_approximated_batches_equal_single_calls(code_pipe, name):
     for row in range(6):
         single = approximate_codes(code_pipe, name, input_ids=ROWS[row // 2], generator=generators(row))
         assert torch.equal(batch[row : row + 1], single)
+
+
+def test_the_share_of_steps_is_one_of_the_default():
+    pipe = build_pipeline(tokenizer=None, vqvae=None, default_num_inference_steps=4)
+    half = {"approximations": DecodingApproximations(step_ratio=0.5), "guidance_scale": 1.0, "num_frames": 1}
+    assert num_forward_calls(pipe, num_inference_steps=None, **half) == 1 + 2
+    assert num_forward_calls(pipe, num_inference_steps=6, **half) == 1 + 6
+    assert num_forward_calls(pipe, num_inference_steps=None, guidance_scale=1.0, num_frames=1) == 1 + 4
 
 
 @pytest.mark.parametrize(

@@ -24,9 +24,10 @@ class DecodingApproximations:
     """
     What [`LumosVideoPipeline.__call__`] may leave out. The defaults leave out nothing: results are exact.
 
-    Fewer steps are no part of this: that is `num_inference_steps`.
-
     Args:
+        step_ratio (`float`, defaults to 1.0):
+            Share in [0, 1] of the default number of steps that is taken, at least one step, by calls that do not give
+            `num_inference_steps`.
         guidance_interval (`tuple[float, float]`, defaults to `(0.0, 1.0)`):
             Step s of T is guided if `start <= s / T < stop`; the others run the conditional branch alone (limited
             interval guidance, arXiv 2404.07724).
@@ -51,6 +52,7 @@ class DecodingApproximations:
         ValueError: for a value out of range.
     """
 
+    step_ratio: float = 1.0
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     unconditional_skip_range: int = 1
     confidence_threshold: float | None = None
@@ -59,6 +61,7 @@ class DecodingApproximations:
     history_keep_ratio: float = 0.0
 
     def __post_init__(self) -> None:
+        _check_share("step_ratio", self.step_ratio)
         _check_interval("guidance_interval", self.guidance_interval)
         _check_integer("unconditional_skip_range", self.unconditional_skip_range, 1)
         if self.confidence_threshold is not None:
@@ -67,6 +70,10 @@ class DecodingApproximations:
         if self.history_window is not None:
             _check_integer("history_window", self.history_window, 0)
         _check_share("history_keep_ratio", self.history_keep_ratio)
+
+    def reduced_steps(self, num_inference_steps: int) -> int:
+        """How many of the default number of steps are taken."""
+        return max(1, round(self.step_ratio * num_inference_steps))
 
 
 def _check_share(name: str, value: float) -> None:
@@ -90,7 +97,8 @@ def _check_integer(name: str, value: int, minimum: int) -> None:
 
 
 EXACT = DecodingApproximations()
-PRESETS = {"fast": DecodingApproximations(confidence_threshold=0.9)}
+# Chosen on training combinations of the demo checkpoint, see docs/speed.md.
+PRESETS = {"fast": DecodingApproximations(step_ratio=0.5, unconditional_skip_range=6)}
 
 
 def resolve_approximations(value: DecodingApproximations | str | None) -> DecodingApproximations:

@@ -587,10 +587,11 @@ class LumosVideoPipeline(DiffusionPipeline, LumosLoraLoaderMixin):
         # 1. Fill in defaults and check the inputs
         num_frames = self._or_default("num_frames", num_frames)
         fps = self._fps_or_default(fps, num_frames)
-        num_inference_steps = self._or_default("num_inference_steps", num_inference_steps)
+        approximations = resolve_approximations(approximations)
+        if num_inference_steps is None:
+            num_inference_steps = approximations.reduced_steps(self._or_default("num_inference_steps", None))
         guidance_scale = self._or_default("guidance_scale", guidance_scale)
         history_mask_ratio = self._or_default("history_mask_ratio", history_mask_ratio)
-        approximations = resolve_approximations(approximations)
         self.check_inputs(
             prompt,
             negative_prompt,
