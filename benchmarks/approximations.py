@@ -157,6 +157,7 @@ def measure(pipe: LumosVideoPipeline, name: str, options: argparse.Namespace) ->
     else:
         ratios, passes = time_ratios(pipe, [text for _, text in sets["singles"][: options.runs]], call, options.device)
         record = {"ratios": ratios, "passes": passes, "singles": [], "pairs": []}
+        _save(path, record)
     for kind, prompts in sets.items():
         for start in range(len(record[kind]), len(prompts), BATCH_SIZE):
             record[kind] += verdicts(pipe, prompts[start : start + BATCH_SIZE], start, call)

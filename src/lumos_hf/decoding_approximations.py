@@ -33,20 +33,22 @@ class DecodingApproximations:
             interval guidance, arXiv 2404.07724).
         unconditional_skip_range (`int`, defaults to 1):
             The unconditional branch runs in every so-many-th guided step of a frame. Those between keep its last
-            difference to the conditional branch, position by position (LazyMAR, arXiv 2503.12450, section 4.2; the name
-            is that of `FasterCacheConfig` in diffusers).
+            difference to the conditional branch, position by position (the condition cache of LazyMAR, arXiv 2503.12450;
+            the name is that of `FasterCacheConfig` in diffusers).
         confidence_threshold (`float`, *optional*):
-            Codes at least as probable as this, in (0, 1], are kept whatever the schedule says, and a frame whose codes
-            are all decided needs no more passes (Fast-dLLM, arXiv 2505.22618, section 3.3).
+            Codes at least as probable as this, in [0, 1], are kept whatever the schedule says, and every step decides
+            one code or more; a frame whose codes are all decided needs no more passes (confidence-aware parallel
+            decoding, Fast-dLLM, arXiv 2505.22618). In a batch, a step costs as much as before while any row needs it.
         decoding_order (`str`, defaults to `"confidence"`):
             `"halton"` decides the codes in a fixed low-discrepancy order instead of the most confident first
-            (arXiv 2503.17076). It costs as much; it is meant to stand fewer steps better.
+            (arXiv 2503.17076). A step costs as much; it is meant to get by with fewer steps.
         history_window (`int`, *optional*):
             How many of the latest frames a new frame sees whole, beside the prompt and the first frame; None for all.
             Older frames are thinned, at their places in space and time (in the manner of PackCache,
             arXiv 2601.04359).
         history_keep_ratio (`float`, defaults to 0.0):
-            Share in [0, 1] of a thinned frame's tokens that stay, evenly spaced; 0 drops such frames.
+            Share in [0, 1] of a thinned frame's tokens that stay, evenly spaced; 0 drops such frames. Of no effect
+            without `history_window`.
 
     Raises:
         ValueError: for a value out of range.
@@ -124,18 +126,19 @@ class StepShortcuts:
     What the steps of one call leave out.
 
     Args:
-        approximations: see there.
-        num_inference_steps: T.
+        approximations: what to leave out.
+        num_inference_steps: per frame.
         h, w: rows and columns of codes.
+        device: of the codes.
     """
 
     def __init__(
         self, approximations: DecodingApproximations, num_inference_steps: int, h: int, w: int, device: torch.device
     ):
         start, stop = approximations.guidance_interval
-        steps = range(num_inference_steps)
-        self._guided_steps = [step for step in steps if start <= step / num_inference_steps < stop]
-        self._unconditional_steps = self._guided_steps[:: approximations.unconditional_skip_range]
+        guided_steps = [step for step in range(num_inference_steps) if start <= step / num_inference_steps < stop]
+        self._unconditional_steps = guided_steps[:: approximations.unconditional_skip_range]
+        self._reusing_steps = sorted({*guided_steps} - {*self._unconditional_steps})
         self._residual: torch.Tensor | None = None
         is_halton = approximations.decoding_order == "halton"
         self.keep_rule = {
@@ -151,24 +154,21 @@ class StepShortcuts:
         self, outputs: list[torch.Tensor], undecided: torch.BoolTensor, timestep: int | torch.Tensor
     ) -> list[torch.Tensor]:
         """
-        Adds the output that a skipped unconditional branch would have, by its last difference to the conditional one.
+        Adds what a skipped unconditional branch would have given, by its last difference to the conditional one.
 
         Args:
             outputs: of the branches that were run, `(R, width)` for the R True positions of `undecided`.
-            undecided: `(B, n)`, True only where it was True in earlier steps of the same frame.
+            undecided: `(B, n)`. Positions that were decided in the last step with both branches have no guidance.
             timestep: of the scheduler.
         """
-        if int(timestep) not in self._guided_steps or len(self._guided_steps) == len(self._unconditional_steps):
-            return outputs
-        if len(outputs) == 2:
+        if len(outputs) == 2 and self._reusing_steps:
             conditional, unconditional = outputs
             if self._residual is None:
                 self._residual = conditional.new_zeros(*undecided.shape, conditional.shape[-1])
             self._residual[undecided] = conditional - unconditional
-            return outputs
-        if self._residual is None:
-            return outputs
-        return [outputs[0], outputs[0] - self._residual[undecided]]
+        elif int(timestep) in self._reusing_steps and self._residual is not None:
+            outputs = [outputs[0], outputs[0] - self._residual[undecided]]
+        return outputs
 
 
 class CompactHistory:
@@ -177,8 +177,8 @@ class CompactHistory:
     frames between them those at `kept`.
 
     Args:
-        approximations: see there.
-        frame_length: tokens of a frame, F.
+        approximations: what to leave out.
+        frame_length: tokens of a frame.
     """
 
     def __init__(self, approximations: DecodingApproximations, frame_length: int):

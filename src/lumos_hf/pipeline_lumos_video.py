@@ -135,6 +135,14 @@ class _Branch:
             self.attention_mask = self.attention_mask.repeat_interleave(times, dim=0)
         self.cache.batch_repeat_interleave(times)
 
+    def thin(self, num_tokens: int, kept: torch.LongTensor) -> None:
+        """Forgets the latest tokens apart from those at `kept`, counted from the first of them, ascending."""
+        length = self.cache.get_seq_length()
+        kept = kept.to(self.position_ids.device)
+        for layer in self.cache.layers:
+            layer.thin(length - num_tokens, kept)
+        self.num_forgotten += length - self.cache.get_seq_length()
+
 
 class LumosVideoPipeline(DiffusionPipeline, LumosLoraLoaderMixin):
     r"""
@@ -980,10 +988,7 @@ class LumosVideoPipeline(DiffusionPipeline, LumosLoraLoaderMixin):
         if kept is None:
             return
         for branch in branches:
-            length = branch.cache.get_seq_length()
-            for layer in branch.cache.layers:
-                layer.thin(length - num_whole_frames * history.frame_length, kept.to(layer.device))
-            branch.num_forgotten += length - branch.cache.get_seq_length()
+            branch.thin(num_whole_frames * history.frame_length, kept)
 
     def _forward_frame(self, branch: _Branch, frame: torch.LongTensor, **options: Any) -> LumosCausalLMOutput:
         """Feeds one whole frame of token ids after the cached ones; the cache then holds it too."""
