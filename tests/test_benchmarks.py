@@ -86,7 +86,7 @@ def test_approximations_are_scored_once(approximations, checkpoint, tmp_path, ca
     arguments = ["--only", "fast", "--pairs=1", "--runs=1", f"--model={checkpoint}"]
     arguments += [f"--results={results}", f"--records={records}"]
     approximations.main([*arguments, "--singles=1"])
-    # Twice the prompt and two frames of history, and for three frames one step with both branches.
+    # Twice the prompt and two frames of history, and for three frames one step of both branches.
     assert "option: fast, " in capsys.readouterr().out
     assert results.read_text().splitlines()[-1].endswith("| 12.0 |")
     before = {path: path.read_bytes() for path in records.rglob("*.json")}

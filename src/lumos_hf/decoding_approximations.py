@@ -100,7 +100,7 @@ def _check_integer(name: str, value: int, minimum: int) -> None:
 
 EXACT = DecodingApproximations()
 # Chosen on training combinations of the demo checkpoint, see docs/speed.md.
-PRESETS = {"fast": DecodingApproximations(step_ratio=0.5, unconditional_skip_range=6)}
+PRESETS = {"fast": DecodingApproximations(step_ratio=2 / 3, unconditional_skip_range=4)}
 
 
 def resolve_approximations(value: DecodingApproximations | str | None) -> DecodingApproximations:
