@@ -8,6 +8,11 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from lumos_hf import LumosForCausalLM
+from lumos_hf.demo.assemble import demo_pipeline
+from lumos_hf.demo.train_tokenizer import demo_tokenizer
+from lumos_hf.demo.vocabulary import demo_config
+
 
 @pytest.fixture
 def benchmarks(monkeypatch):
@@ -161,3 +166,52 @@ def test_memory_of_codes_and_pixels(monkeypatch, tmp_path):
     text = results.read_text()
     assert "| toy | 64x32, 1 |" in text and "| toy | 64x32, 5 |" in text
     assert "| 32x32, 1 |" in text and "| 32x32, 3 |" in text
+
+
+@pytest.fixture
+def approximations(decode):
+    import approximations
+
+    return approximations
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """The demo's pipeline with random weights and few steps."""
+    directory = tmp_path_factory.mktemp("checkpoint")
+    vqvae = demo_tokenizer()
+    config = demo_config(vqvae.codebook_size, vqvae.config.spatial_compression_ratio)
+    pipe = demo_pipeline(LumosForCausalLM(config), vqvae)
+    pipe.register_to_config(default_num_inference_steps=2)
+    pipe.save_pretrained(directory)
+    return directory
+
+
+def test_approximations_are_scored_once(approximations, checkpoint, tmp_path, capsys):
+    results, records = tmp_path / "RESULTS.md", tmp_path / "records"
+    arguments = ["--only", "fast", "--pairs=1", "--runs=1", f"--model={checkpoint}"]
+    arguments += [f"--results={results}", f"--records={records}"]
+    approximations.main([*arguments, "--singles=1"])
+    # Twice the prompt and two frames of history, and for three frames one step of both branches.
+    assert "option: fast, " in capsys.readouterr().out
+    assert results.read_text().splitlines()[-1].endswith("| 12.0 |")
+    before = {path: path.read_bytes() for path in records.rglob("*.json")}
+    approximations.main([*arguments, "--singles=1"])
+    assert {path: path.read_bytes() for path in records.rglob("*.json")} == before
+    approximations.main([*arguments, "--singles=2"])
+    assert all(len(approximations.json.loads(path.read_text())["singles"]) == 2 for path in before)
+    assert [path.stem for path in sorted(before)] == ["exact", "fast"]
+
+
+def test_long_videos_with_compact_histories(approximations, checkpoint, tmp_path):
+    results = tmp_path / "RESULTS.md"
+    arguments = ["--long-video", "--latent-frames=6", "--runs=1", f"--model={checkpoint}", f"--results={results}"]
+    approximations.main(arguments)
+    rows = results.read_text().splitlines()[-3:]
+    assert [row.split(" | ")[3] for row in rows] == ["exact", "window 4, 1/4 of the rest", "window 4"]
+
+
+def test_unknown_approximations_are_refused(approximations, capsys):
+    with pytest.raises(SystemExit):
+        approximations.parse_arguments(["--only", "slow"])
+    assert "--only must name some of ['exact'" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
 import re
+from pathlib import Path
 
 import imageio.v3 as iio
 import numpy as np
@@ -13,6 +14,7 @@ from lumos_hf.cli import app
 from lumos_hf.demo.assemble import demo_pipeline
 from lumos_hf.demo.train_tokenizer import demo_tokenizer
 from lumos_hf.demo.vocabulary import demo_config
+from lumos_hf.media import write_media
 
 
 PROMPT = "A red star jumps in the snow."
@@ -86,6 +88,25 @@ def test_frames_are_those_of_the_pipeline(checkpoint):
     ).frames[0][0]
     with PIL.Image.open("a.png") as picture:
         assert np.array_equal(np.asarray(picture), np.asarray(expected))
+
+
+def test_the_fast_preset(checkpoint):
+    generate(checkpoint, "--seed", 3, "--fast", "-o", "a.png")
+    generate(checkpoint, "--seed", 3, "-o", "exact.png")
+    pipe = LumosVideoPipeline.from_pretrained(checkpoint)
+    pipe.set_progress_bar_config(disable=True)
+    frames = pipe(
+        PROMPT,
+        height=32,
+        width=64,
+        num_frames=5,
+        num_inference_steps=2,
+        approximations="fast",
+        generator=torch.Generator().manual_seed(3),
+    ).frames[0]
+    write_media(Path("b.png"), frames, fps=8)
+    fast, expected, exact = (Path(f"{name}.png").read_bytes() for name in ("a", "b", "exact"))
+    assert fast == expected != exact
 
 
 def test_seeds_make_videos_again(checkpoint, working_directory):

@@ -16,9 +16,10 @@ from transformers import PreTrainedTokenizerFast
 from lumos_hf import modeling_lumos
 from lumos_hf.configuration_lumos import LumosConfig
 from lumos_hf.cosmos_video_tokenizer import CosmosVideoTokenizer
+from lumos_hf.decoding_approximations import DecodingApproximations
 from lumos_hf.modeling_lumos import LumosForCausalLM
 from lumos_hf.pipeline_lumos_video import LumosPipelineOutput, LumosVideoPipeline
-from lumos_hf.scheduling_mask_decoding import MaskDecodingScheduler
+from lumos_hf.scheduling_mask_decoding import MaskDecodingScheduler, halton_order
 from lumos_hf.token_layout import UNKNOWN_CODE, prompt_ids, prompt_text, sequence_from_codes, video_duration
 
 
@@ -195,7 +196,7 @@ def test_the_call_has_the_agreed_arguments():
         == (
             "prompt negative_prompt image video height width num_frames fps num_inference_steps guidance_scale "
             "history_mask_ratio num_videos_per_prompt generator input_ids attention_mask latents output_type return_dict "
-            "callback_on_step_end callback_on_step_end_tensor_inputs"
+            "callback_on_step_end callback_on_step_end_tensor_inputs approximations"
         ).split()
     )
 
@@ -501,6 +502,181 @@ def test_quantised_heads_are_called_as_they_are():
     assert not pipe.transformer.has_plain_head
     codes = codes_of(pipe, input_ids=PROMPT_IDS)
     assert codes.shape == (1, 3, H, W) and (codes != UNKNOWN_CODE).all()
+
+
+# Approximations
+
+
+ROWS = [PROMPT_IDS, [0, 9, 102], [0, 3, 4, 5, 6, 7, 8, 102]]
+# Each of them alone, and together. The random weights are never as sure of a code as a trained model is.
+APPROXIMATIONS = {
+    "interval": {"guidance_interval": (0.2, 0.7)},
+    "skip range": {"unconditional_skip_range": 2},
+    "threshold": {"confidence_threshold": 0.03},
+    "halton": {"decoding_order": "halton"},
+    "window": {"history_window": 1, "history_keep_ratio": 0.5},
+    "all": {
+        "guidance_interval": (0.0, 0.9),
+        "unconditional_skip_range": 3,
+        "confidence_threshold": 0.03,
+        "decoding_order": "halton",
+        "history_window": 0,
+    },
+}
+
+
+def approximate_codes(pipe, name, **options):
+    options = {"num_frames": 13, "num_inference_steps": 4, **options}
+    return codes_of(pipe, approximations=DecodingApproximations(**APPROXIMATIONS[name]), **options)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"guidance_interval": (0.0, 1.0), "unconditional_skip_range": 1},
+        {"history_window": 3},
+        {"history_window": 0, "history_keep_ratio": 1.0},
+    ],
+)
+@pytest.mark.parametrize("num_given", [0, 3])
+def test_approximations_that_leave_out_nothing(code_pipe, values, num_given):
+    options = {"input_ids": ROWS, "latents": random_codes(3, num_given, H, W) if num_given else None, "num_frames": 17}
+    approximations = DecodingApproximations(**values)
+    results = [codes_of(code_pipe, approximations=each, **options) for each in (None, approximations)]
+    assert torch.equal(*results)
+
+
+@pytest.mark.parametrize("name", APPROXIMATIONS)
+def test_approximations_change_the_result_alike_in_fast_and_plain_steps(code_pipe, name):
+    options = {"input_ids": ROWS, "num_frames": 13, "num_inference_steps": 4}
+    results = [
+        approximate_codes(pipe, name, input_ids=ROWS, generator=generators(0, 1, 2))
+        for pipe in (code_pipe, plain(code_pipe))
+    ]
+    assert torch.equal(*results)
+    assert (results[0] != UNKNOWN_CODE).all()
+    assert not torch.equal(results[0], codes_of(code_pipe, generator=generators(0, 1, 2), **options))
+
+
+@pytest.mark.parametrize("name", APPROXIMATIONS)
+def test_approximated_batches_equal_single_calls(code_pipe, name):
+    """Also where a row's frame is complete when those of other rows are not."""
+    batch = approximate_codes(
+        code_pipe, name, input_ids=ROWS, num_videos_per_prompt=2, generator=generators(*range(6))
+    )
+    for row in range(6):
+        single = approximate_codes(code_pipe, name, input_ids=ROWS[row // 2], generator=generators(row))
+        assert torch.equal(batch[row : row + 1], single)
+
+
+def test_the_share_of_steps_is_one_of_the_default():
+    pipe = build_pipeline(tokenizer=None, vqvae=None, default_num_inference_steps=4)
+    half = {"approximations": DecodingApproximations(step_ratio=0.5), "guidance_scale": 1.0, "num_frames": 1}
+    assert num_forward_calls(pipe, num_inference_steps=None, **half) == 1 + 2
+    assert num_forward_calls(pipe, num_inference_steps=6, **half) == 1 + 6
+    assert num_forward_calls(pipe, num_inference_steps=None, guidance_scale=1.0, num_frames=1) == 1 + 4
+
+
+@pytest.mark.parametrize(
+    "values, num_unconditional_steps",
+    [
+        ({"guidance_interval": (0.0, 0.5)}, 3),
+        ({"guidance_interval": (0.5, 0.6)}, 1),
+        ({"guidance_interval": (1.0, 1.0)}, 0),
+        ({"unconditional_skip_range": 2}, 3),
+        ({"unconditional_skip_range": 4}, 2),
+    ],
+)
+def test_skipped_passes_of_the_unconditional_branch(code_pipe, values, num_unconditional_steps):
+    approximations = DecodingApproximations(**values)
+    # Three frames of six steps. The prompt and two frames are cached for both branches in any case.
+    expected = 2 * (1 + 2) + 3 * (6 + num_unconditional_steps)
+    assert num_forward_calls(code_pipe, num_inference_steps=6, approximations=approximations) == expected
+    unguided = num_forward_calls(code_pipe, num_inference_steps=6, guidance_scale=1.0, approximations=approximations)
+    assert unguided == 1 + 2 + 3 * 6
+
+
+def test_a_frame_of_sure_codes_takes_one_pass(code_pipe):
+    approximations = DecodingApproximations(confidence_threshold=0.0)
+    assert num_forward_calls(code_pipe, approximations=approximations) == 2 * (1 + 3 + 2)
+    codes, one_step = (
+        codes_of(code_pipe, input_ids=PROMPT_IDS, num_frames=1, **options)
+        for options in ({"approximations": approximations}, {"num_inference_steps": 1})
+    )
+    assert torch.equal(codes, one_step)
+
+
+def test_callbacks_see_the_steps_of_complete_frames_and_may_mask_codes_again(code_pipe):
+    seen = []
+
+    def callback(pipe, step, timestep, callback_kwargs):
+        latents = callback_kwargs["latents"].clone()
+        seen.append(int((latents == UNKNOWN_CODE).sum()))
+        if timestep == 1:
+            latents[:, 0] = UNKNOWN_CODE
+        return {"latents": latents}
+
+    approximations = DecodingApproximations(confidence_threshold=0.0, unconditional_skip_range=2)
+    options = {"num_inference_steps": 4, "approximations": approximations, "callback_on_step_end": callback}
+    with ForwardCalls(code_pipe.transformer) as calls:
+        codes = codes_of(code_pipe, input_ids=PROMPT_IDS, num_frames=1, **options)
+    assert seen == [0, 0, 0, 0]
+    # Prompt, first and third step, each twice.
+    assert len(calls) == 2 * (1 + 2)
+    assert (codes != UNKNOWN_CODE).all()
+
+
+def test_codes_are_decided_in_the_halton_order(code_pipe):
+    order, seen = halton_order(H, W), []
+
+    def callback(pipe, step, timestep, callback_kwargs):
+        decided = callback_kwargs["latents"].flatten() != UNKNOWN_CODE
+        seen.append(int(decided.sum()))
+        assert decided[order[: seen[-1]]].all()
+        return {}
+
+    approximations = DecodingApproximations(decoding_order="halton")
+    codes_of(code_pipe, input_ids=PROMPT_IDS, approximations=approximations, callback_on_step_end=callback)
+    assert seen == [5, 17, 32] * 3
+
+
+@pytest.mark.parametrize("num_given", [0, 3])
+def test_what_a_frame_sees_of_the_history(code_pipe, num_given):
+    """Lengths and positions of what is cached when frames are decoded; nothing is reserved beyond that."""
+    frame, seen = H * (W + 1) + 4, []
+
+    def record(module, args, kwargs):
+        if kwargs.get("past_key_values") is not None:
+            layer = kwargs["past_key_values"].layers[0]
+            seen.append((layer.get_seq_length(), layer.capacity, kwargs["position_ids"][0, 0, 0].item()))
+
+    handle = code_pipe.transformer.register_forward_pre_hook(record, with_kwargs=True)
+    latents = random_codes(1, num_given, H, W) if num_given else None
+    codes_of(
+        code_pipe,
+        input_ids=PROMPT_IDS,
+        latents=latents,
+        num_frames=21,
+        num_inference_steps=1,
+        guidance_scale=1.0,
+        approximations=DecodingApproximations(history_window=1, history_keep_ratio=0.25),
+    )
+    handle.remove()
+    prefix = len(PROMPT_IDS) + 3
+    # The first frame, then a quarter of older ones, and the latest one.
+    cached = [prefix + frame * min(k, 2) + frame // 4 * max(0, k - 2) for k in range(6)]
+    capacity = max(cached[5] + frame, prefix + num_given * frame)
+    steps, histories = seen[1::2], seen[2::2]
+    assert steps == [(cached[k], capacity, prefix + k * frame) for k in range(num_given, 6)]
+    assert [position for _, _, position in histories] == [prefix + k * frame for k in range(num_given, 5)]
+
+
+def test_approximated_streams(pipe):
+    options = {**SMALL, "num_frames": 17, "output_type": "latent", "approximations": "fast"}
+    expected = pipe(CAPTIONS[:2], generator=generators(0, 1), **options).frames
+    parts = list(pipe.stream(CAPTIONS[:2], generator=generators(0, 1), **options))
+    assert torch.equal(torch.cat(parts, dim=1), expected)
 
 
 # Sizes and defaults
@@ -971,6 +1147,10 @@ BAD_INPUTS = {
     "context": (
         {"num_frames": 81},
         r"must not be longer than the context .* \(`max_position_embeddings`\), 512 tokens, got 8\d\d, of which 843 are",
+    ),
+    "approximations": (
+        {"approximations": "slow"},
+        r"`approximations` must be None, a DecodingApproximations or one of \['fast'\], got 'slow'",
     ),
     "callback tensors": (
         {"callback_on_step_end_tensor_inputs": ["latents", "logits"]},

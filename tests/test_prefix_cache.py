@@ -99,6 +99,41 @@ def test_kept_room_is_past():
     assert torch.equal(all_values, torch.cat([values, new_values, last_values], dim=-2))
 
 
+def test_thinning_closes_the_gaps_in_place():
+    layer, (keys, values) = filled_layer()
+    keys, values = keys.clone(), values.clone()
+    buffer = layer.keys.data_ptr()
+    layer.thin(1, torch.tensor([1, 3]))
+    assert layer.get_seq_length() == 3
+    layer.make_room(1)
+    new_keys, new_values = states(3, 1)
+    all_keys, all_values = layer.update(new_keys, new_values)
+    assert torch.equal(all_keys, torch.cat([keys[..., [0, 2, 4], :], new_keys], dim=-2))
+    assert torch.equal(all_values, torch.cat([values[..., [0, 2, 4], :], new_values], dim=-2))
+    assert layer.keys.data_ptr() == buffer
+
+
+@torch.no_grad()
+def test_what_is_forgotten_is_as_if_masked():
+    model = tiny_model()
+    ids = torch.randint(70, (2, 12))
+    positions = torch.arange(12).expand(3, 2, -1)
+    cache = PrefixCache(num_layers=2, capacity=12)
+    cache.make_room(8)
+    model(input_ids=ids[:, :8], position_ids=positions[..., :8], past_key_values=cache, is_causal=False)
+    cache.keep_room()
+    cache.make_room(4)
+    options = {"input_ids": ids[:, 8:], "position_ids": positions[..., 8:], "is_causal": False}
+    is_kept = torch.ones(2, 12, dtype=torch.long)
+    is_kept[:, [3, 5, 6]] = 0
+    masked = model(past_key_values=cache, attention_mask=is_kept, **options).logits
+    cache.make_room(0)
+    for layer in cache.layers:
+        layer.thin(2, torch.tensor([0, 2, 5]))
+    cache.make_room(4)
+    torch.testing.assert_close(model(past_key_values=cache, **options).logits, masked)
+
+
 def test_no_more_than_the_capacity():
     layer, _ = filled_layer()
     assert layer.get_max_length() == 8

@@ -8,6 +8,7 @@ from lumos_hf.scheduling_mask_decoding import (
     MASK_SCHEDULES,
     MaskDecodingScheduler,
     gumbel_noise,
+    halton_order,
     mask_lowest,
     mask_ratio,
     sample_from_probabilities,
@@ -418,3 +419,67 @@ def test_bad_training_masks():
         MaskDecodingScheduler.training_mask(torch.rand(3), torch.rand(2, 36))
     with pytest.raises(ValueError, match="`mask_schedule` must be one of"):
         mask_ratio(torch.rand(3), "square")
+
+
+@pytest.mark.parametrize("h, w", [(1, 1), (4, 8), (5, 7), (48, 84)])
+def test_the_halton_order_is_a_permutation(h, w):
+    order = halton_order(h, w)
+    assert order.dtype == torch.long and order.sort().values.tolist() == list(range(h * w))
+    assert torch.equal(order, halton_order(h, w))
+
+
+def test_the_beginning_of_the_sequence():
+    # (0, 0), (1/2, 1/3), (1/4, 2/3), (3/4, 1/9), (1/8, 4/9), (5/8, 7/9) on a grid of 8 rows and 9 columns
+    assert halton_order(8, 9)[:6].tolist() == [0 * 9 + 0, 4 * 9 + 3, 2 * 9 + 6, 6 * 9 + 1, 1 * 9 + 4, 5 * 9 + 7]
+
+
+def test_the_halton_order_is_spread_over_the_frame():
+    h, w = 16, 18
+    for count in (36, 72, 144):
+        positions = halton_order(h, w)[:count]
+        quadrants = (positions // w >= h // 2) * 2 + (positions % w >= w // 2)
+        assert (quadrants.bincount(minlength=4) - count / 4).abs().max() <= 2
+
+
+def test_a_given_order_decides_what_is_masked_again():
+    order = torch.randperm(NUM_POSITIONS, generator=seeded(1))
+    scheduler, sample = make_scheduler(), torch.full((2, NUM_POSITIONS), -1)
+    generator = seeded(0)
+    for timestep in scheduler.timesteps:
+        sample = scheduler.step(make_logits(2), timestep, sample, generator, order=order).prev_sample
+        num_decided = int((sample[0] != -1).sum())
+        assert torch.equal(sample[0] != -1, sample[1] != -1)
+        assert (sample[:, order[:num_decided]] != -1).all()
+    assert num_decided == NUM_POSITIONS
+
+
+def test_sure_codes_are_kept_whatever_the_schedule_says():
+    sample = torch.full((2, NUM_POSITIONS), -1)
+    probabilities = torch.full(sample.shape, 0.2)
+    probabilities[0] = 0.5
+    probabilities[1, 2:] = 0.9
+    arguments = torch.zeros_like(sample), probabilities, sample, 0
+    scheduler = make_scheduler(confidence_temperature=0.0)
+    kept = scheduler.mask_least_confident(*arguments, confidence_threshold=0.5)
+    # The schedule alone would mask 14 of them again.
+    assert (kept == -1).sum(dim=1).tolist() == [0, 2]
+    assert (kept[1, :2] == -1).all()
+
+
+def test_a_threshold_lets_no_unsure_code_hold_up_a_frame():
+    scheduler = make_scheduler(num_steps=8, confidence_temperature=0.0)
+    sample = torch.zeros(2, NUM_POSITIONS, dtype=torch.long)
+    sample[0, :3] = -1
+    num_masked = []
+    for timestep in range(4):
+        probabilities = torch.linspace(0.1, 0.2, NUM_POSITIONS).expand_as(sample)
+        arguments = torch.ones_like(sample), probabilities, sample, timestep
+        sample = scheduler.mask_least_confident(*arguments, confidence_threshold=0.9)
+        num_masked.append((sample == -1).sum(dim=1).tolist())
+    assert num_masked == [[2, 0], [1, 0], [0, 0], [0, 0]]
+
+
+def test_an_order_of_another_length():
+    sample = torch.full((1, NUM_POSITIONS), -1)
+    with pytest.raises(ValueError, match=r"`order` must have the shape \(16,\), got \(4,\)"):
+        make_scheduler().step(make_logits(), 0, sample, order=torch.arange(4))

@@ -19,6 +19,7 @@ from .modeling_lumos import LumosForCausalLM, LumosModel
 if TYPE_CHECKING:
     from .conversion import convert_cosmos_tokenizer, convert_lumos_model
     from .cosmos_video_tokenizer import CosmosVideoTokenizer
+    from .decoding_approximations import DecodingApproximations
     from .demo import demo_checkpoint
     from .pipeline_lumos_video import LumosPipelineOutput, LumosVideoPipeline
     from .scheduling_mask_decoding import MaskDecodingScheduler
@@ -30,6 +31,7 @@ __version__ = version("lumos_hf")
 _LAZY_MODULES = {
     "CosmosVideoTokenizer": "cosmos_video_tokenizer",
     "DataCollatorForDiffusionForcing": "training",
+    "DecodingApproximations": "decoding_approximations",
     "LumosPipelineOutput": "pipeline_lumos_video",
     "LumosVideoPipeline": "pipeline_lumos_video",
     "MaskDecodingScheduler": "scheduling_mask_decoding",
@@ -41,6 +43,7 @@ _LAZY_MODULES = {
 __all__ = [
     "CosmosVideoTokenizer",
     "DataCollatorForDiffusionForcing",
+    "DecodingApproximations",
     "LumosConfig",
     "LumosForCausalLM",
     "LumosModel",

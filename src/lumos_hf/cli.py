@@ -117,6 +117,12 @@ def generate(
             rich_help_panel=DECODING,
         ),
     ] = None,
+    fast: Annotated[
+        bool,
+        typer.Option(
+            "--fast", help="Leave out what hardly changes the result, see docs/speed.md.", rich_help_panel=DECODING
+        ),
+    ] = False,
     device: Annotated[
         str | None,
         typer.Option(
@@ -160,6 +166,7 @@ def generate(
             guidance_scale=guidance_scale,
             history_mask_ratio=history_mask_ratio,
             generator=torch.Generator().manual_seed(seed),
+            approximations="fast" if fast else None,
         ).frames[0]
         frames = [frame.resize((frame.width * scale, frame.height * scale), Image.LANCZOS) for frame in frames]
         for path in paths:

@@ -26,6 +26,7 @@ from transformers import PreTrainedTokenizerBase
 
 from .configuration_lumos import LumosConfig
 from .cosmos_video_tokenizer import CosmosVideoTokenizer
+from .decoding_approximations import CompactHistory, DecodingApproximations, StepShortcuts, resolve_approximations
 from .lora_loader import LumosLoraLoaderMixin
 from .modeling_lumos import LumosCausalLMOutput, LumosForCausalLM
 from .pipeline_repository import PipelineRepositoryMixin
@@ -103,13 +104,15 @@ class _Branch:
     One side of classifier-free guidance: the layout of its whole sequences, and what is cached of them so far.
 
     `position_ids` is `(3, B, L)`. Where rows are padded on the left, `num_padding` counts their pads, and `attention_mask`
-    `(B, L)` shows them; elsewhere both are None.
+    `(B, L)` shows them; elsewhere both are None. `num_forgotten` tokens have passed through the cache and are no longer
+    there.
     """
 
     position_ids: torch.LongTensor
     attention_mask: torch.LongTensor | None
     num_padding: list[int] | None
     cache: PrefixCache
+    num_forgotten: int = 0
 
     def repeat(self, times: int) -> None:
         """Makes so many neighbouring rows of every row."""
@@ -128,6 +131,14 @@ class _Branch:
         if as_mask:
             return {"attention_mask": self.attention_mask[:, :length].contiguous()}
         return {"num_padding": self.num_padding}
+
+    def thin(self, num_tokens: int, kept: torch.LongTensor) -> None:
+        """Forgets the latest tokens apart from those at `kept`, counted from the first of them, ascending."""
+        length = self.cache.get_seq_length()
+        kept = kept.to(self.position_ids.device)
+        for layer in self.cache.layers:
+            layer.thin(length - num_tokens, kept)
+        self.num_forgotten += length - self.cache.get_seq_length()
 
 
 class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLoaderMixin):
@@ -362,6 +373,7 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
         | MultiPipelineCallbacks
         | None = None,
         callback_on_step_end_tensor_inputs: list[str] = ["latents"],
+        approximations: DecodingApproximations | str | None = None,
     ) -> LumosPipelineOutput | tuple:
         r"""
         Makes videos, or images as videos of one frame.
@@ -417,6 +429,9 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
                 the prediction of that step.
             callback_on_step_end_tensor_inputs (`list[str]`, defaults to `["latents"]`):
                 What `callback_kwargs` hold: `"latents"`, the codes of the current frame `(B, h, w)`, -1 where undecided.
+            approximations ([`DecodingApproximations`] or `str`, *optional*):
+                What to leave out for speed, at the cost of another and maybe worse result; `"fast"` is the measured
+                preset. None is exact.
 
         Examples:
 
@@ -447,6 +462,7 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
             output_type=output_type,
             callback_on_step_end=callback_on_step_end,
             callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
+            approximations=approximations,
         )
         codes = torch.cat(list(codes), dim=1)
         if output_type == "latent":
@@ -515,6 +531,7 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
         | MultiPipelineCallbacks
         | None = None,
         callback_on_step_end_tensor_inputs: list[str] = ["latents"],
+        approximations: DecodingApproximations | str | None = None,
     ) -> Iterator[torch.LongTensor]:
         """What [`__call__`] does up to pixels. Yields the codes `(B, 1, h, w)` of every frame, given ones first."""
         if isinstance(callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
@@ -523,7 +540,9 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
         # 1. Fill in defaults and check the inputs
         num_frames = self._or_default("num_frames", num_frames)
         fps = self._fps_or_default(fps, num_frames)
-        num_inference_steps = self._or_default("num_inference_steps", num_inference_steps)
+        approximations = resolve_approximations(approximations)
+        if num_inference_steps is None:
+            num_inference_steps = approximations.reduced_steps(self._or_default("num_inference_steps", None))
         guidance_scale = self._or_default("guidance_scale", guidance_scale)
         history_mask_ratio = self._or_default("history_mask_ratio", history_mask_ratio)
         self.check_inputs(
@@ -583,17 +602,26 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
         # 5. Cache everything before the first frame to be made, with the prompt and without it
         visual_ids = self._visual_ids(header_ids, codes)
         num_cached = len(header_ids) + num_given * frame_length(h, w)
+        history = CompactHistory(approximations, frame_length(h, w))
         branch_prefixes = [prefixes, negative_prefixes] if self.do_classifier_free_guidance else [prefixes]
         branches = [
-            self._prefill(each, visual_ids[::num_videos_per_prompt], num_cached, num_videos_per_prompt)
+            self._prefill(
+                each,
+                visual_ids[::num_videos_per_prompt],
+                num_cached,
+                num_videos_per_prompt,
+                num_forgotten=history.num_forgotten(t - 1),
+            )
             for each in branch_prefixes
         ]
+        self._thin_history(branches, history, num_whole_frames=num_given - 1)
 
         # 6. Make one frame after another
         # Steps stay on the CPU, where the scheduler reads them without waiting for the device.
         self.scheduler.set_timesteps(num_inference_steps)
         self._num_timesteps = (t - num_given) * num_inference_steps
         history_mask_positions = self._history_mask_positions(h, w, history_mask_ratio, device)
+        shortcuts = StepShortcuts(approximations, num_inference_steps, h, w, device)
         step = 0
         for frame in range(num_given):
             yield codes[:, frame : frame + 1]
@@ -602,7 +630,9 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
                 latents = codes[:, frame]
                 for timestep in self.scheduler.timesteps:
                     self._current_timestep = timestep
-                    latents, predicted = self._decode_step(branches, latents, timestep, guidance_scale, generator)
+                    latents, predicted = self._decode_step(
+                        branches, latents, timestep, guidance_scale, shortcuts, generator
+                    )
 
                     if callback_on_step_end is not None:
                         callback_kwargs = {}
@@ -622,6 +652,7 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
                     break
                 if frame < t - 1:
                     self._cache_history(branches, codes[:, frame], history_mask_positions)
+                    self._thin_history(branches, history, num_whole_frames=min(frame, history.window + 1))
         self._current_timestep = None
 
     def _or_default(self, name: str, value: Any | None) -> Any:
@@ -723,7 +754,12 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
         return content[self.scheduler.history_mask_indices(len(content), ratio)].to(device)
 
     def _prefill(
-        self, prefixes: list[list[int]], visual_ids: torch.LongTensor, num_cached: int, num_videos_per_prompt: int = 1
+        self,
+        prefixes: list[list[int]],
+        visual_ids: torch.LongTensor,
+        num_cached: int,
+        num_videos_per_prompt: int = 1,
+        num_forgotten: int = 0,
     ) -> _Branch:
         """
         Caches prompts, padded on the left to one length, and the visual ids that are known.
@@ -733,13 +769,15 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
             visual_ids: `(B, L)` token ids from `video_start` on, with the frames still to be made.
             num_cached: how many of `visual_ids` to cache.
             num_videos_per_prompt: rows of the result per prefix, which are computed once.
+            num_forgotten: so many of the other `visual_ids` will have been forgotten again when the last are cached.
         """
         ids, num_padding = _join_left_padded(prefixes, visual_ids)
         attention_mask = None if num_padding is None else _left_padding_mask(ids, num_padding)
         length = ids.shape[1] - visual_ids.shape[1] + num_cached
         # Positions depend on the first frame, so they come from whole sequences.
         position_ids, frame_ids = derive_layout(ids, self.transformer.config, attention_mask)
-        cache = PrefixCache(self.transformer.config.num_hidden_layers, capacity=ids.shape[1])
+        capacity = max(length, ids.shape[1] - num_forgotten)
+        cache = PrefixCache(self.transformer.config.num_hidden_layers, capacity)
         cache.make_room(length)
         branch = _Branch(position_ids, attention_mask, num_padding, cache)
         self._eager_transformer(
@@ -766,6 +804,7 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
         latents: torch.LongTensor,
         timestep: torch.Tensor,
         guidance_scale: float,
+        shortcuts: StepShortcuts,
         generator: torch.Generator | list[torch.Generator] | None = None,
     ) -> tuple[torch.LongTensor, torch.LongTensor]:
         """
@@ -779,6 +818,7 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
             latents: the frame's codes so far, `(B, h, w)`, -1 where undecided.
             timestep: of the scheduler.
             guidance_scale: weight of the conditional branch.
+            shortcuts: what may be left out.
             generator: see [`__call__`].
 
         Returns:
@@ -788,11 +828,14 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
         undecided = sample == UNKNOWN_CODE
         token_uniforms, confidence_uniforms = self.scheduler.draw_uniforms(sample.shape, generator, sample.device)
         undecided_uniforms = token_uniforms[undecided]
-        hidden_states = self._hidden_states(branches, latents)
+        hidden_states = self._hidden_states(shortcuts.branches_to_run(branches, timestep), latents)
+        hidden_states = shortcuts.complete(hidden_states, undecided, timestep)
         codes, probabilities = self._sample_codes(hidden_states, undecided_uniforms, guidance_scale)
         predicted = sample.masked_scatter(undecided, codes)
         probabilities = probabilities.new_ones(sample.shape).masked_scatter(undecided, probabilities)
-        sample = self.scheduler.mask_least_confident(predicted, probabilities, sample, timestep, confidence_uniforms)
+        sample = self.scheduler.mask_least_confident(
+            predicted, probabilities, sample, timestep, confidence_uniforms, **shortcuts.keep_rule
+        )
         return sample.view_as(latents), predicted.view_as(latents)
 
     def _hidden_states(self, branches: list[_Branch], latents: torch.LongTensor) -> list[torch.Tensor]:
@@ -800,13 +843,17 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
         frame = frame_ids_from_codes(latents, self.transformer.config)
         positions = visual_positions(*latents.shape[1:], device=latents.device)
         undecided = latents.flatten(1) == UNKNOWN_CODE
+        num_rows = int(undecided.sum(dim=1).max())
+        if num_rows == 0:
+            nothing = torch.empty(
+                0, self.transformer.config.hidden_size, dtype=self.transformer.dtype, device=latents.device
+            )
+            return [nothing] * len(branches)
         if _is_compiled(self.transformer):
             # All rows, so that one graph serves all steps.
-            order = torch.arange(len(positions), device=latents.device).expand(len(latents), -1)
-        else:
-            # Undecided ones first. Rows with fewer than others get some decided ones as well, and attention needs one row.
-            num_rows = max(1, int(undecided.sum(dim=1).max()))
-            order = undecided.int().argsort(dim=1, descending=True, stable=True)[:, :num_rows]
+            num_rows = len(positions)
+        # Undecided ones first. Rows with fewer than others get some decided ones as well.
+        order = undecided.int().argsort(dim=1, descending=True, stable=True)[:, :num_rows]
         # As indices, so that nothing is read back from the device between the branches.
         wanted = undecided.gather(1, order).flatten().nonzero()[:, 0]
         hidden_states = []
@@ -844,24 +891,38 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
         latents: torch.LongTensor,
         timestep: torch.Tensor,
         guidance_scale: float,
+        shortcuts: StepShortcuts,
         generator: torch.Generator | list[torch.Generator] | None = None,
     ) -> tuple[torch.LongTensor, torch.LongTensor]:
         """The method as it is written down: all logits of both branches, guidance, one step of the scheduler."""
-        logits = self._guided_logits(branches, latents, guidance_scale)
-        sample, predicted = self.scheduler.step(logits, timestep, latents.flatten(1), generator, return_dict=False)
+        everywhere = torch.ones_like(latents.flatten(1), dtype=torch.bool)
+        logits = self._all_logits(shortcuts.branches_to_run(branches, timestep), latents)
+        logits = _guide(shortcuts.complete(logits, everywhere, timestep), guidance_scale)
+        sample, predicted = self.scheduler.step(
+            logits.unflatten(0, everywhere.shape),
+            timestep,
+            latents.flatten(1),
+            generator,
+            return_dict=False,
+            **shortcuts.keep_rule,
+        )
         return sample.view_as(latents), predicted.view_as(latents)
 
     def _guided_logits(
         self, branches: list[_Branch], latents: torch.LongTensor, guidance_scale: float
     ) -> torch.Tensor:
         """Guided logits of the visual codes, decided ones included, `(B, n, V)`, float32."""
+        return _guide(self._all_logits(branches, latents), guidance_scale).unflatten(0, latents.flatten(1).shape)
+
+    def _all_logits(self, branches: list[_Branch], latents: torch.LongTensor) -> list[torch.Tensor]:
+        """Every branch's logits of the visual codes, decided ones included, `(B * n, V)`."""
         frame = frame_ids_from_codes(latents, self.transformer.config)
         positions = visual_positions(*latents.shape[1:], device=latents.device)
         logits = []
         for branch in branches:
             output = self._forward_frame(branch, frame, logits_to_keep=positions, visual_logits_only=True)
-            logits.append(output.logits)
-        return _guide(logits, guidance_scale)
+            logits.append(output.logits.flatten(0, 1))
+        return logits
 
     def _cache_history(
         self, branches: list[_Branch], latents: torch.LongTensor, mask_positions: torch.LongTensor
@@ -878,21 +939,29 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
             self._forward_frame(branch, frame, logits_to_keep=rows, skip_logits=True)
             branch.cache.keep_room()
 
+    def _thin_history(self, branches: list[_Branch], history: CompactHistory, num_whole_frames: int) -> None:
+        """Forgets most of the cached frames that are neither the first nor among the latest."""
+        kept = history.kept_of(num_whole_frames)
+        if kept is None:
+            return
+        for branch in branches:
+            branch.thin(num_whole_frames * history.frame_length, kept)
+
     def _forward_frame(self, branch: _Branch, frame: torch.LongTensor, **options: Any) -> LumosCausalLMOutput:
         """Feeds one whole frame of token ids after the cached ones; the next call overwrites it unless it is kept."""
         branch.cache.make_room(frame.shape[1])
-        start = branch.cache.get_seq_length()
-        end = start + frame.shape[1]
+        length = branch.cache.get_seq_length() + frame.shape[1]
+        end = branch.num_forgotten + length
         return self.transformer(
             input_ids=frame,
             # Of one memory layout wherever it comes from, for a compiled graph.
-            position_ids=branch.position_ids[:, :, start:end].contiguous(),
+            position_ids=branch.position_ids[:, :, end - frame.shape[1] : end].contiguous(),
             past_key_values=branch.cache,
             use_cache=True,
             # A frame sees its past and all of itself, so without padding no mask is needed.
             is_causal=False,
             # A mask costs more than numbers, but every new combination of numbers would be compiled anew.
-            **branch.padding(end, as_mask=_is_compiled(self.transformer)),
+            **branch.padding(length, as_mask=_is_compiled(self.transformer)),
             **options,
         )
 

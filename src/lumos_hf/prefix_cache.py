@@ -94,6 +94,18 @@ class PrefixCacheLayer(DynamicLayer):
     def get_max_length(self) -> int:
         return self.capacity
 
+    def thin(self, start: int, kept: torch.LongTensor) -> None:
+        """
+        Forgets the past tokens from index `start` on apart from those at `kept`, counted from `start`, ascending; they close
+        the gaps. Keys were turned by their positions when they were written, so what stays keeps its place in space and
+        time.
+        """
+        end = start + len(kept)
+        for states in (self.keys, self.values):
+            states[..., start:end, :] = states[..., start + kept, :]
+        self.length = end
+        self._view_buffers()
+
     def reset(self) -> None:
         super().reset()
         self.length = self.room = 0

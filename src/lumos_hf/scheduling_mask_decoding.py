@@ -85,6 +85,40 @@ def mask_lowest(confidence: torch.Tensor, mask_lengths: torch.Tensor) -> torch.T
     return confidence < cut_off
 
 
+def halton_order(h: int, w: int) -> torch.LongTensor:
+    """
+    Positions of a frame in a low-discrepancy order: wherever it is cut, the positions before the cut are spread evenly
+    over the frame (Halton scheduler, arXiv 2503.17076).
+
+    The points of the two-dimensional Halton sequence with bases 2 and 3 are rounded down to the grid; a position comes
+    where the sequence meets it first.
+
+    Args:
+        h (`int`): rows of codes.
+        w (`int`): columns of codes.
+
+    Returns:
+        `torch.LongTensor` of shape `(h * w,)`: every position from 0 to `h * w - 1` once, on the CPU.
+    """
+    num_points = h * w
+    while True:
+        index = torch.arange(num_points)
+        positions = _halton_cells(index, 2, h) * w + _halton_cells(index, 3, w)
+        first_met = index.new_full((h * w,), num_points).scatter_reduce(0, positions, index, "amin")
+        if first_met.max() < num_points:
+            return first_met.argsort()
+        num_points *= 2
+
+
+def _halton_cells(index: torch.LongTensor, base: int, num_cells: int) -> torch.LongTensor:
+    """In which of so many cells of [0, 1) the digits of `index`, mirrored at the point, lie; in exact integers."""
+    mirrored, scale = torch.zeros_like(index), 1
+    while index.any():
+        mirrored = mirrored * base + index % base
+        index, scale = index // base, scale * base
+    return mirrored * num_cells // scale
+
+
 def sample_from_probabilities(probabilities: torch.Tensor, uniforms: torch.Tensor) -> torch.LongTensor:
     """
     Draw one index per row by inverting the cumulative distribution.
@@ -225,6 +259,8 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):
         generator: torch.Generator | list[torch.Generator] | None = None,
         uniforms: tuple[torch.Tensor, torch.Tensor] | None = None,
         return_dict: bool = True,
+        order: torch.LongTensor | None = None,
+        confidence_threshold: float | None = None,
     ) -> MaskDecodingSchedulerOutput | tuple[torch.LongTensor, torch.LongTensor]:
         """
         Decode one step of a frame. Each step has to be taken once and in order, as the temperature decays with it.
@@ -238,6 +274,8 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):
             uniforms (`tuple` of two `torch.Tensor` of shape `(B, n)`, *optional*):
                 Numbers in [0, 1) for the codes and for the confidence, used instead of drawing them.
             return_dict (`bool`): return a [`MaskDecodingSchedulerOutput`] rather than a tuple.
+            order (`torch.LongTensor` of shape `(n,)`, *optional*): see [`mask_least_confident`].
+            confidence_threshold (`float`, *optional*): see [`mask_least_confident`].
 
         Returns:
             [`MaskDecodingSchedulerOutput`] or `(prev_sample, pred_original_sample)`.
@@ -263,7 +301,9 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):
             model_output.reshape(-1, num_codes), token_uniforms.to(model_output.device).flatten()
         )
         codes, probabilities = codes.view(sample.shape), probabilities.view(sample.shape)
-        prev_sample = self.mask_least_confident(codes, probabilities, sample, step_index, confidence_uniforms)
+        prev_sample = self.mask_least_confident(
+            codes, probabilities, sample, step_index, confidence_uniforms, order, confidence_threshold
+        )
         pred_original_sample = torch.where(sample == self.config.mask_value, codes, sample)
 
         if not return_dict:
@@ -352,6 +392,8 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):
         sample: torch.LongTensor,
         timestep: int | torch.Tensor,
         uniforms: torch.Tensor | None = None,
+        order: torch.LongTensor | None = None,
+        confidence_threshold: float | None = None,
     ) -> torch.LongTensor:
         """
         Take the sampled codes of the undecided positions over and mask the least confident of them again. Advances
@@ -364,6 +406,13 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):
             timestep (`int` or `torch.Tensor`): a value of `timesteps`.
             uniforms (`torch.Tensor` of shape `(B, n)`, *optional*):
                 Numbers in [0, 1); not needed if `confidence_temperature` is 0.
+            order (`torch.LongTensor` of shape `(n,)`, *optional*):
+                A permutation of the positions, such as [`halton_order`]: the last of them are masked again instead of
+                the least confident.
+            confidence_threshold (`float`, *optional*):
+                Codes at least as probable as this are kept, though the schedule would mask them again, and at least
+                one more code per step is, so that a frame may be complete early (confidence-aware parallel decoding,
+                Fast-dLLM, arXiv 2505.22618).
 
         Returns:
             `torch.LongTensor` of shape `(B, n)`: the frame after this step.
@@ -388,8 +437,18 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):
         if step_index == self.num_inference_steps - 1:
             return decoded
 
-        confidence = self.confidence(probabilities, sample, uniforms)
-        masked = mask_lowest(confidence, self.mask_lengths(sample, step_index)) & undecided
+        if order is None:
+            confidence = self.confidence(probabilities, sample, uniforms)
+        else:
+            check_shape("order", order, sample.shape[-1:])
+            confidence = torch.where(undecided, -order.argsort().float(), torch.inf)
+        mask_lengths = self.mask_lengths(sample, step_index)
+        if confidence_threshold is None:
+            masked = mask_lowest(confidence, mask_lengths) & undecided
+        else:
+            # As the schedule leaves at least one position masked, a single unsure code would hold up a frame to the end.
+            mask_lengths = mask_lengths.minimum(undecided.sum(dim=-1) - 1).clamp(min=0)
+            masked = mask_lowest(confidence, mask_lengths) & undecided & (probabilities < confidence_threshold)
         return decoded.masked_fill(masked, self.config.mask_value)
 
     def confidence(

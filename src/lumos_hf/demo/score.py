@@ -10,6 +10,7 @@ import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -40,12 +41,14 @@ def held_out_prompts(specs: list[ClipSpec], count: int) -> list[tuple[ClipSpec, 
     return [(spec, caption(spec, rng)) for spec in chosen]
 
 
-def generate(pipe: LumosVideoPipeline, prompts: list[str], **call_arguments: float) -> list[np.ndarray]:
-    """One clip per prompt, uint8 `(frames, height, width, 3)`; clip i is drawn with seed i."""
+def generate(
+    pipe: LumosVideoPipeline, prompts: list[str], first_seed: int = 0, **call_arguments: Any
+) -> list[np.ndarray]:
+    """One clip per prompt, uint8 `(frames, height, width, 3)`; clip i is drawn with seed `first_seed + i`."""
     clips = []
     for start in tqdm(range(0, len(prompts), BATCH_SIZE), desc="Generating"):
         batch = prompts[start : start + BATCH_SIZE]
-        generators = [torch.Generator().manual_seed(start + row) for row in range(len(batch))]
+        generators = [torch.Generator().manual_seed(first_seed + start + row) for row in range(len(batch))]
         clips += _videos_to_arrays(pipe(batch, generator=generators, **call_arguments).frames)
     return clips
 
