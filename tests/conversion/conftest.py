@@ -3,6 +3,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers, processors
 from tokenizers.models import BPE
+
+from lumos_hf import convert_original_checkpoint
 
 
 VISUAL_TOKEN_OFFSET = 9216
@@ -108,6 +111,27 @@ def release_in(directory):
     return Release(directory / "lumos", directory / "cosmos", directory / "text_tokenizer.json")
 
 
+def copy_of(release, directory):
+    shutil.copytree(release.lumos.parent, directory / "release")
+    return release_in(directory / "release")
+
+
+def change_json(path, **fields):
+    content = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**content, **fields}), encoding="utf-8")
+
+
+def read_all(directory):
+    return {name: tensor for path in directory.glob("*.safetensors") for name, tensor in load_file(path).items()}
+
+
+def assert_same_tensors(tensors, expected):
+    assert set(tensors) == set(expected)
+    for name, tensor in tensors.items():
+        assert tensor.dtype == expected[name].dtype, name
+        assert torch.equal(tensor, expected[name]), name
+
+
 @pytest.fixture(scope="session")
 def golden_cosmos(golden):
     return sorted(path for path in (golden / "tokenizer").iterdir() if path.is_dir())[0]
@@ -137,3 +161,8 @@ def release(golden_lumos, golden_cosmos, tmp_path_factory):
 
     text_tokenizer(math.prod(LEVELS)).save(str(release.text_tokenizer))
     return release
+
+
+@pytest.fixture(scope="session")
+def checkpoint(release, tmp_path_factory):
+    return convert_original_checkpoint(*release, tmp_path_factory.mktemp("converted") / "checkpoint")

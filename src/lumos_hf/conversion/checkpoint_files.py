@@ -271,8 +271,11 @@ def new_directory(directory: Path, num_bytes: int) -> Iterator[Path]:
             raise OSError(errno.ENOSPC, message, str(directory))
         try:
             yield partial
-        except SafetensorError as error:
-            raise OSError(f"'{directory}' could not be written: {error}") from error
+        except Exception as error:
+            # The libraries that write weights and tokenizers raise these instead of an OSError.
+            if isinstance(error, SafetensorError) or type(error) is Exception:
+                raise OSError(f"'{directory}' could not be written: {error}") from error
+            raise
         if directory.is_dir():
             directory.rmdir()
         partial.rename(directory)
