@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from lumos_hf.conversion.cosmos import convert_cosmos_tokenizer
 from lumos_hf.cosmos_video_tokenizer import CosmosVideoTokenizer
 
-from .conftest import archive_buffers, save_archive, save_archives
+from .official_release import archive_buffers, save_archive, save_archives
 
 
 LEVELS = (8, 8, 8, 5, 5, 5)

@@ -17,7 +17,7 @@ from lumos_hf import (
 )
 from lumos_hf.cli import app
 
-from .conftest import assert_same_tensors, read_all, release_in
+from .official_release import assert_same_tensors, read_all, release_in
 
 
 @pytest.fixture(scope="module")

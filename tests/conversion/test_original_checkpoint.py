@@ -21,7 +21,7 @@ from lumos_hf.conversion.cosmos import official_cosmos_names
 from lumos_hf.scheduling_mask_decoding import MaskDecodingScheduler
 from lumos_hf.token_layout import codes_from_frame_ids, frame_length, prompt_text
 
-from .conftest import (
+from .official_release import (
     LEVELS,
     VISUAL_TOKEN_OFFSET,
     assert_same_tensors,

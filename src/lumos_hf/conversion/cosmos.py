@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from ..cosmos_video_tokenizer import CosmosVideoTokenizer
-from .checkpoint_files import check_fit, read_json, read_tensors
+from .weight_files import check_fit, read_json, read_tensors
 
 
 # What is downloaded of a release on the Hub.

@@ -14,7 +14,10 @@ from transformers import PreTrainedTokenizerFast
 
 from ..configuration_lumos import LumosConfig
 from ..cosmos_video_tokenizer import CosmosVideoTokenizer
-from .checkpoint_files import (
+from .cosmos import official_cosmos_config, official_cosmos_names
+from .lumos import LUMOS_WEIGHT_FILES, check_lumos_weights, official_lumos_config
+from .text_tokenizer import check_text_tokenizer
+from .weight_files import (
     WeightFiles,
     check_fit,
     check_new_directory,
@@ -25,9 +28,6 @@ from .checkpoint_files import (
     write_tensors,
     write_weights,
 )
-from .cosmos import official_cosmos_config, official_cosmos_names
-from .lumos import LUMOS_WEIGHT_FILES, check_lumos_weights, official_lumos_config
-from .text_tokenizer import check_text_tokenizer
 
 
 _CHECKPOINT_FILES = ("model_index.json", "tokenizer/*", "transformer/*", "vqvae/*")

@@ -16,7 +16,7 @@ import torch
 
 from ..configuration_lumos import LumosConfig
 from ..modeling_lumos import LumosForCausalLM
-from .checkpoint_files import WeightFiles, check_fit, existing_file, read_json
+from .weight_files import WeightFiles, check_fit, existing_file, read_json
 
 
 # What is downloaded of a release on the Hub.
@@ -109,7 +109,7 @@ def open_lumos_checkpoint(
         dtype = official_config.get("torch_dtype") or official_config.get("dtype")
     if dtype is None:
         dtype = weights["model.embed_tokens.weight"].dtype
-    config.dtype = _torch_dtype(dtype)
+    config.dtype = torch_dtype(dtype)
     return config, weights
 
 
@@ -125,7 +125,8 @@ def check_lumos_weights(weights: WeightFiles, config: LumosConfig) -> None:
     check_fit(weights.shapes, expected, weights.directory)
 
 
-def _torch_dtype(dtype: str | torch.dtype) -> torch.dtype:
+def torch_dtype(dtype: str | torch.dtype) -> torch.dtype:
+    """The floating point type of that name; raises `ValueError` if there is none."""
     found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
         raise ValueError(f"`dtype` must be a floating point type of torch or its name, got {dtype!r}.")

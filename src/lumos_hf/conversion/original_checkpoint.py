@@ -21,9 +21,8 @@ from ..modeling_lumos import LumosForCausalLM
 from ..pipeline_lumos_video import OFFICIAL_DEFAULTS, LumosVideoPipeline
 from ..scheduling_mask_decoding import MaskDecodingScheduler
 from ..token_layout import UNKNOWN_CODE, prompt_ids, sequence_from_codes
-from .checkpoint_files import WeightFiles, check_new_directory, local_source, new_directory, write_weights
 from .cosmos import COSMOS_FILES, convert_cosmos_tokenizer
-from .lumos import LUMOS_FILES, open_lumos_checkpoint
+from .lumos import LUMOS_FILES, open_lumos_checkpoint, torch_dtype
 from .text_tokenizer import (
     TEXT_TOKENIZER_FILES,
     check_text_tokenizer,
@@ -31,6 +30,7 @@ from .text_tokenizer import (
     sample_prompt_ids,
     visual_code_ids,
 )
+from .weight_files import WeightFiles, check_new_directory, local_source, new_directory, write_weights
 
 
 # Latent frames, rows and columns of the smallest video.
@@ -82,6 +82,7 @@ def convert_original_checkpoint(
     """
     output_dir = Path(output_dir)
     check_new_directory("output_dir", output_dir)
+    dtype = None if dtype is None else torch_dtype(dtype)
     defaults = _check_defaults(pipeline_defaults or {})
     release = _open_release(
         local_source("lumos_dir", lumos_dir, LUMOS_FILES),
@@ -94,7 +95,7 @@ def convert_original_checkpoint(
     _try_vqvae(release.pipe.vqvae, cosmos_dir)
     with new_directory(output_dir, _num_bytes(release.pipe)) as directory:
         _write(release, directory)
-        _write_model_card(release.pipe, directory, name or output_dir.resolve().name)
+        _write_model_card(directory, name or output_dir.resolve().name)
     return output_dir
 
 
@@ -111,7 +112,7 @@ def _open_release(
     lumos_dir: Path,
     cosmos_dir: Path,
     text_tokenizer: Path,
-    dtype: str | torch.dtype | None,
+    dtype: torch.dtype | None,
     defaults: dict[str, int | float],
 ) -> _Release:
     tokenizer = load_text_tokenizer(text_tokenizer)
@@ -123,7 +124,7 @@ def _open_release(
     pipe = LumosVideoPipeline(
         tokenizer=tokenizer,
         transformer=_empty_transformer(config),
-        vqvae=convert_cosmos_tokenizer(cosmos_dir, dtype=None if dtype is None else config.dtype),
+        vqvae=convert_cosmos_tokenizer(cosmos_dir, dtype=dtype),
         scheduler=MaskDecodingScheduler(),
         **{f"default_{name}": value for name, value in defaults.items()},
     )
@@ -193,6 +194,6 @@ def _write(release: _Release, directory: Path) -> None:
     write_weights(weights, names, directory / "transformer", transformer.config.dtype)
 
 
-def _write_model_card(pipe: LumosVideoPipeline, directory: Path, name: str) -> None:
-    data = ModelCardData(library_name="lumos_hf", pipeline_tag="text-to-video", license="apache-2.0", tags=["lumos"])
+def _write_model_card(directory: Path, name: str) -> None:
+    data = ModelCardData(library_name="lumos_hf", pipeline_tag="text-to-video", tags=["lumos"])
     ModelCard(f"---\n{data.to_yaml()}\n---\n\n# {name}\n\nLumos-1 for lumos_hf.\n").save(directory / "README.md")

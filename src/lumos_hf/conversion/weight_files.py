@@ -1,9 +1,9 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
 """
-Checkpoints on disk and on the Hub: finding, reading, comparing and writing their files.
+Files of checkpoints, here and on the Hub: finding, reading, comparing and writing them.
 
-Weights are mapped into memory and read one tensor or one shard at a time, so that no model has to fit into memory.
-Nothing in a checkpoint is run: pickle files are read as tensors only.
+Weights are read one tensor or one shard at a time, so that no model has to fit into memory. Pickle files are read as
+tensors only: no code in them is run.
 """
 
 import errno
