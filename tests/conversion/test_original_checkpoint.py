@@ -475,7 +475,7 @@ def test_broken_releases_are_refused(release, tmp_path, break_release, monkeypat
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"dtype": "int8"}, "`dtype` must be a floating point type of torch or its name, got 'int8'"),
+        ({"dtype": "int8"}, "`dtype` must be one of torch.float64, .* or its name, got 'int8'"),
         ({"pipeline_defaults": {"hight": 32}}, "`pipeline_defaults` must be among height, .*, got hight"),
         ({"pipeline_defaults": {"height": 33}}, "`height` must be a positive integer and a multiple of 32, got 33"),
     ],

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import init_empty_weights
 
 from ..cosmos_video_tokenizer import CosmosVideoTokenizer
 from .weight_files import check_fit, read_json, read_tensors
@@ -105,7 +106,8 @@ def convert_cosmos_tokenizer(
     weights = _load_weights(source_dir)
     fields = {**_convert_config(_read_config(source_dir)), **config_overrides}
     sizes = _config_from_weights(weights, fields.get("in_channels", 3), source_dir)
-    tokenizer = CosmosVideoTokenizer(**{**sizes, **fields})
+    with init_empty_weights(include_buffers=False):
+        tokenizer = CosmosVideoTokenizer(**{**sizes, **fields})
 
     official_names = official_cosmos_names(tokenizer)
     expected = {official_names[name]: tensor.shape for name, tensor in tokenizer.state_dict().items()}

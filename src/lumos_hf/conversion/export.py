@@ -38,7 +38,7 @@ def export_original_checkpoint(model_dir: str | Path, output_dir: str | Path) ->
     """
     Writes a checkpoint in the official layout, which [`convert_original_checkpoint`] reads again.
 
-    No more than one shard of the transformer is in memory at a time, and nothing is left behind if anything fails.
+    No more than one tensor of the transformer is in memory at a time, and nothing is left behind if anything fails.
 
     Args:
         model_dir: a directory that holds a [`LumosVideoPipeline`], or its location on the Hub,
@@ -78,7 +78,7 @@ def export_original_checkpoint(model_dir: str | Path, output_dir: str | Path) ->
         (directory / "cosmos").mkdir()
         write_json(cosmos_config, directory / "cosmos" / "config.json")
         official_weights = {official: vqvae_weights[name] for name, official in official_cosmos_names(vqvae).items()}
-        write_tensors(official_weights, directory / "cosmos" / "model.safetensors")
+        write_tensors(official_weights, official_weights, directory / "cosmos" / "model.safetensors")
     return output_dir
 
 

@@ -16,7 +16,7 @@ import torch
 
 from ..configuration_lumos import LumosConfig
 from ..modeling_lumos import LumosForCausalLM
-from .weight_files import WeightFiles, check_fit, existing_file, read_json
+from .weight_files import WEIGHT_DTYPES, WeightFiles, check_fit, existing_file, read_json
 
 
 # What is downloaded of a release on the Hub.
@@ -126,10 +126,10 @@ def check_lumos_weights(weights: WeightFiles, config: LumosConfig) -> None:
 
 
 def torch_dtype(dtype: str | torch.dtype) -> torch.dtype:
-    """The floating point type of that name; raises `ValueError` if there is none."""
+    """The type of weights of that name; raises `ValueError` if there is none."""
     found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise ValueError(f"`dtype` must be a floating point type of torch or its name, got {dtype!r}.")
+    if found not in WEIGHT_DTYPES:
+        raise ValueError(f"`dtype` must be one of {', '.join(map(str, WEIGHT_DTYPES))}, or its name, got {dtype!r}.")
     return found
 
 

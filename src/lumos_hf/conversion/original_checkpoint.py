@@ -3,7 +3,7 @@
 A whole official release as one checkpoint of [`LumosVideoPipeline`].
 
 Everything is checked first, up to a forward pass, and only then written. The transformer is never in memory as a whole:
-it is checked layer by layer and written shard by shard.
+it is checked layer by layer and written tensor by tensor.
 """
 
 from collections.abc import Mapping
@@ -57,7 +57,7 @@ def convert_original_checkpoint(
     """
     Makes a checkpoint that [`LumosVideoPipeline.from_pretrained`] loads of an official release.
 
-    No more than one shard of the transformer is in memory at a time, and nothing is left behind if anything fails.
+    No more than one tensor of the transformer is in memory at a time, and nothing is left behind if anything fails.
 
     Args:
         lumos_dir: the official model: `config.json` and weights, see [`convert_lumos_model`].
@@ -184,7 +184,7 @@ def _num_bytes(pipe: LumosVideoPipeline) -> int:
 def _write(release: _Release, directory: Path) -> None:
     pipe, weights = release
     pipe.save_config(directory)
-    for part in ("tokenizer", "vqvae", "scheduler"):
+    for part in ("tokenizer", "scheduler", "vqvae"):
         getattr(pipe, part).save_pretrained(directory / part)
     transformer = pipe.transformer
     transformer.config.architectures = [type(transformer).__name__]

@@ -2,7 +2,7 @@
 """
 Files of checkpoints, here and on the Hub: finding, reading, comparing and writing them.
 
-Weights are read one tensor or one shard at a time, so that no model has to fit into memory. Pickle files are read as
+Weights are read and written one tensor at a time, so that no model has to fit into memory. Pickle files are read as
 tensors only: no code in them is run.
 """
 
@@ -11,6 +11,7 @@ import json
 import pickle
 import re
 import shutil
+import struct
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,11 +21,14 @@ from typing import Any
 import torch
 from huggingface_hub import parse_hf_uri, snapshot_download
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from tqdm import tqdm
 
 
 Shapes = Mapping[str, tuple[int, ...]]
+
+# Types that weights may have, and what safetensors calls them.
+WEIGHT_DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 
 _KINDS = {".safetensors": "a safetensors file", ".jit": "a TorchScript archive"}
 
@@ -208,7 +212,7 @@ def write_weights(
     """
     Writes weights as `model.safetensors`, or in as many shards as they were read from, with an index.
 
-    No more than one shard is in memory at a time.
+    No more than one tensor is in memory at a time.
 
     Args:
         weights: to be written.
@@ -224,18 +228,40 @@ def write_weights(
     for index, shard_names in enumerate(tqdm(shards, desc="Writing weights", unit="shard"), start=1):
         suffix = f"-{index:05d}-of-{len(shards):05d}" if len(shards) > 1 else ""
         file_name = f"model{suffix}.safetensors"
-        shard = {name: weights[name].to(dtype).contiguous() for name in shard_names}
-        write_tensors(shard, directory / file_name)
+        total_size += write_tensors(weights, shard_names, directory / file_name, dtype)
         weight_map |= dict.fromkeys(shard_names, file_name)
-        total_size += sum(tensor.nbytes for tensor in shard.values())
     if len(shards) > 1:
         index = {"metadata": {"total_size": total_size}, "weight_map": dict(sorted(weight_map.items()))}
         write_json(index, directory / "model.safetensors.index.json")
 
 
-def write_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
-    """Writes a safetensors file."""
-    save_file(tensors, path, metadata={"format": "pt"})
+def write_tensors(
+    tensors: Mapping[str, torch.Tensor], names: Collection[str], path: Path, dtype: torch.dtype | None = None
+) -> int:
+    """
+    Writes a safetensors file and returns the bytes of its tensors.
+
+    The library would want all tensors at once; here each is taken from `tensors` when its turn comes.
+    """
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name in names:
+        stored_dtype = dtype or tensors[name].dtype
+        start, end = end, end + tensors[name].numel() * stored_dtype.itemsize
+        header[name] = {
+            "dtype": WEIGHT_DTYPES[stored_dtype],
+            "shape": list(tensors[name].shape),
+            "data_offsets": [start, end],
+        }
+    encoded = json.dumps(header).encode()
+    # The data begins at a multiple of eight bytes.
+    encoded += b" " * (-len(encoded) % 8)
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(encoded)) + encoded)
+        for name in names:
+            tensor = tensors[name].to(dtype).contiguous()
+            file.write(tensor.flatten().view(torch.uint8).numpy())
+    return end
 
 
 def write_json(content: dict[str, Any], path: Path) -> None:
