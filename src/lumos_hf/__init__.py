@@ -17,7 +17,12 @@ from .modeling_lumos import LumosForCausalLM, LumosModel
 
 
 if TYPE_CHECKING:
-    from .conversion import convert_cosmos_tokenizer, convert_lumos_model
+    from .conversion import (
+        convert_cosmos_tokenizer,
+        convert_lumos_model,
+        convert_original_checkpoint,
+        export_original_checkpoint,
+    )
     from .cosmos_video_tokenizer import CosmosVideoTokenizer
     from .decoding_approximations import DecodingApproximations
     from .demo import demo_checkpoint
@@ -37,7 +42,9 @@ _LAZY_MODULES = {
     "MaskDecodingScheduler": "scheduling_mask_decoding",
     "convert_cosmos_tokenizer": "conversion",
     "convert_lumos_model": "conversion",
+    "convert_original_checkpoint": "conversion",
     "demo_checkpoint": "demo",
+    "export_original_checkpoint": "conversion",
 }
 
 __all__ = [
@@ -52,7 +59,9 @@ __all__ = [
     "MaskDecodingScheduler",
     "convert_cosmos_tokenizer",
     "convert_lumos_model",
+    "convert_original_checkpoint",
     "demo_checkpoint",
+    "export_original_checkpoint",
 ]
 
 AutoConfig.register("lumos", LumosConfig)

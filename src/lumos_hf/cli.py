@@ -29,6 +29,10 @@ CLIPS, COLUMNS = "Clips", "Columns of tables and data sets"
 # Exit status of a run that did all its work but had to leave something out.
 SKIPPED_STATUS = 3
 _MAX_SKIPPED_SHOWN = 10
+DEFAULTS = "Defaults of the checkpoint, where they are not the official ones"
+
+Dtype = Literal["float32", "bfloat16", "float16", "fp32", "bf16", "fp16"]
+DTYPE_HELP = "float32, bfloat16 or float16; fp32, bf16 or fp16 for short."
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -130,10 +134,10 @@ def generate(
         ),
     ] = None,
     dtype: Annotated[
-        Literal["float32", "bfloat16", "float16"] | None,
+        Dtype | None,
         typer.Option(
             metavar="DTYPE",
-            help="float32, bfloat16 or float16.",
+            help=DTYPE_HELP,
             show_default="float32 on cpu, else bfloat16",
             rich_help_panel=MACHINE,
         ),
@@ -428,6 +432,120 @@ def export_remote_code(
 
     with _short_errors():
         export_remote_code(model, output)
+
+
+@app.command()
+def convert(
+    lumos: Annotated[
+        str,
+        typer.Option(
+            metavar="DIR_OR_REPO", help="The official model: config.json and safetensors.", show_default=False
+        ),
+    ],
+    cosmos: Annotated[
+        str,
+        typer.Option(
+            metavar="DIR_OR_REPO",
+            help="NVIDIA's Cosmos-Tokenizer-DV4x8x8: encoder.jit and decoder.jit.",
+            show_default=False,
+        ),
+    ],
+    text_tokenizer: Annotated[
+        str,
+        typer.Option(metavar="FILE_OR_DIR_OR_REPO", help="The official text_tokenizer.json.", show_default=False),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="A new directory.", show_default=False)
+    ],
+    dtype: Annotated[
+        Dtype | None,
+        typer.Option(metavar="DTYPE", help=DTYPE_HELP, show_default="that of each part"),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Of the model, for its card.", show_default="that of the directory"),
+    ] = None,
+    height: Annotated[
+        int | None, typer.Option(metavar="N", help="In pixels.", show_default=False, rich_help_panel=DEFAULTS)
+    ] = None,
+    width: Annotated[
+        int | None, typer.Option(metavar="N", help="In pixels.", show_default=False, rich_help_panel=DEFAULTS)
+    ] = None,
+    num_frames: Annotated[
+        int | None, typer.Option(metavar="N", help="1 for images.", show_default=False, rich_help_panel=DEFAULTS)
+    ] = None,
+    fps: Annotated[
+        int | None, typer.Option(metavar="N", help="Frames per second.", show_default=False, rich_help_panel=DEFAULTS)
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(metavar="N", help="Per latent frame.", show_default=False, rich_help_panel=DEFAULTS)
+    ] = None,
+    guidance_scale: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="Weight of the prompt.", show_default=False, rich_help_panel=DEFAULTS),
+    ] = None,
+    history_mask_ratio: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X",
+            help="Share of a finished frame that later ones do not see.",
+            show_default=False,
+            rich_help_panel=DEFAULTS,
+        ),
+    ] = None,
+) -> None:
+    """
+    Make a checkpoint of an official release.
+
+    What the release consists of is given as directories, or as places on the Hub: USER/NAME[@REVISION][/SUBFOLDER].
+    Everything is checked before anything is written.
+
+    Example: lumos-hf convert --lumos Lumos-1-1B --cosmos Cosmos-Tokenizer-DV4x8x8 --text-tokenizer text_tokenizer.json
+    -o lumos-1-1b --dtype bf16
+    """
+    defaults = {
+        "height": height,
+        "width": width,
+        "num_frames": num_frames,
+        "fps": fps,
+        "num_inference_steps": steps,
+        "guidance_scale": guidance_scale,
+        "history_mask_ratio": history_mask_ratio,
+    }
+    with _short_errors():
+        from .conversion import convert_original_checkpoint
+
+        convert_original_checkpoint(
+            lumos,
+            cosmos,
+            text_tokenizer,
+            output,
+            dtype=None if dtype is None else _torch_dtype(dtype),
+            name=name,
+            pipeline_defaults={name: value for name, value in defaults.items() if value is not None},
+        )
+        typer.echo(f"Wrote {output}. Try it: lumos-hf generate PROMPT --model {output}")
+
+
+@app.command()
+def export(
+    model: Annotated[
+        str, typer.Option(metavar="DIR_OR_REPO", help="The checkpoint to be exported.", show_default=False)
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="A new directory.", show_default=False)
+    ],
+) -> None:
+    """
+    Write a checkpoint in the official layout.
+
+    Gives lumos/, text_tokenizer.json and cosmos/. The weights of the video tokenizer come as safetensors under their
+    official names, to be loaded into the official network.
+    """
+    with _short_errors():
+        from .conversion import export_original_checkpoint
+
+        export_original_checkpoint(model, output)
         typer.echo(f"Wrote {output}.")
 
 
@@ -455,7 +573,7 @@ def _load_pipeline(model: str | None, dtype: str | None, device: str | None) -> 
     from .pipeline_lumos_video import LumosVideoPipeline
 
     target = _check_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    dtype = dtype or ("float32" if target.type == "cpu" else "bfloat16")
+    torch_dtype = _torch_dtype(dtype or ("float32" if target.type == "cpu" else "bfloat16"))
     if model is None:
         typer.echo(
             "Using the demo checkpoint, which knows a small world only. Another one is loaded with --model DIR_OR_REPO.",
@@ -465,9 +583,14 @@ def _load_pipeline(model: str | None, dtype: str | None, device: str | None) -> 
     else:
         source = _check_model(model)
     try:
-        return LumosVideoPipeline.from_pretrained(source, dtype=getattr(torch, dtype)).to(target)
+        return LumosVideoPipeline.from_pretrained(source, dtype=torch_dtype).to(target)
     except OSError as error:
         raise ValueError(f"The checkpoint '{source}' could not be loaded: {error}") from error
+
+
+def _torch_dtype(name: Dtype) -> torch.dtype:
+    short_names = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+    return getattr(torch, short_names.get(name, name))
 
 
 def _check_device(name: str) -> torch.device:

@@ -12,31 +12,15 @@ from safetensors.torch import load_file, save_file
 from lumos_hf.conversion.cosmos import convert_cosmos_tokenizer
 from lumos_hf.cosmos_video_tokenizer import CosmosVideoTokenizer
 
-
-LEVELS = torch.tensor([8, 8, 8, 5, 5, 5], dtype=torch.int32)
-BUFFERS = {
-    "encoder.jit": {
-        "encoder.patcher3d.wavelets": torch.full((2,), 0.5**0.5),
-        "encoder.patcher3d._arange": torch.arange(2),
-        "encoder.patcher3d.patch_size_buffer": torch.tensor([4], dtype=torch.int32),
-        "quantizer._levels": LEVELS,
-        "quantizer._basis": torch.tensor([1, 8, 64, 512, 2560, 12800], dtype=torch.int32),
-        "quantizer.implicit_codebook": torch.zeros(64000, 6),
-    },
-    "decoder.jit": {
-        "inv_quant.quantizer._levels": LEVELS,
-        "inv_quant.quantizer._basis": torch.tensor([1, 8, 64, 512, 2560, 12800], dtype=torch.int32),
-        "inv_quant.quantizer.implicit_codebook": torch.zeros(64000, 6),
-        "decoder.unpatcher3d.wavelets": torch.full((2,), 0.5**0.5),
-        "decoder.unpatcher3d._arange": torch.arange(2),
-    },
-}
-PREFIXES = {"encoder.jit": ("encoder.", "quant_conv."), "decoder.jit": ("decoder.", "post_quant_conv.")}
+from .official_release import archive_buffers, save_archive, save_archives
 
 
-@pytest.fixture(scope="session")
-def source_dir(golden):
-    return sorted(path for path in (golden / "tokenizer").iterdir() if path.is_dir())[0]
+LEVELS = (8, 8, 8, 5, 5, 5)
+
+
+@pytest.fixture
+def source_dir(golden_cosmos):
+    return golden_cosmos
 
 
 @pytest.fixture
@@ -54,30 +38,10 @@ def expected(source_dir):
     return convert_cosmos_tokenizer(source_dir).state_dict()
 
 
-def save_archive(tensors, path):
-    """A TorchScript archive whose state dict holds exactly these tensors."""
-    root = torch.nn.Module()
-    for name, tensor in tensors.items():
-        *parents, leaf = name.split(".")
-        module = root
-        for parent in parents:
-            if parent not in dict(module.named_children()):
-                module.add_module(parent, torch.nn.Module())
-            module = module.get_submodule(parent)
-        if leaf in ("weight", "bias"):
-            module.register_parameter(leaf, torch.nn.Parameter(tensor))
-        else:
-            module.register_buffer(leaf, tensor)
-    torch.jit.script(root).save(path)
-
-
 @pytest.fixture(scope="session")
-def archive_dir(source_dir, tmp_path_factory):
+def archive_dir(golden_cosmos, tmp_path_factory):
     directory = tmp_path_factory.mktemp("archives")
-    weights = load_file(source_dir / "model.safetensors")
-    for name, prefixes in PREFIXES.items():
-        part = {key: tensor for key, tensor in weights.items() if key.startswith(prefixes)}
-        save_archive({**part, **BUFFERS[name]}, directory / name)
+    save_archives(load_file(golden_cosmos / "model.safetensors"), directory, LEVELS)
     return directory
 
 
@@ -102,16 +66,17 @@ def test_archives_hold_what_the_official_ones_do(golden):
     records = [record for record in records if "encoder_jit_state_dict" in record]
     if not records:
         pytest.skip("no record of an official archive in this copy of the golden data")
-    for archive, record_key in (("encoder.jit", "encoder_jit"), ("decoder.jit", "decoder_jit")):
+    for archive, buffers in archive_buffers(LEVELS).items():
+        record_key = archive.replace(".", "_")
         for record in records:
-            assert set(BUFFERS[archive]) == set(record[f"{record_key}_extra_keys"])
-            for name, tensor in BUFFERS[archive].items():
+            assert set(buffers) == set(record[f"{record_key}_extra_keys"])
+            for name, tensor in buffers.items():
                 assert record[f"{record_key}_state_dict"][name] == [list(tensor.shape), str(tensor.dtype)]
 
 
 def test_one_archive_for_both_networks(tmp_path, weights, expected):
-    levels = {"quantizer._levels": torch.tensor([7, 5, 5, 5, 5, 3], dtype=torch.int32)}
-    save_archive({**weights, **BUFFERS["encoder.jit"], **levels}, tmp_path / "autoencoder.jit")
+    levels = (7, 5, 5, 5, 5, 3)
+    save_archive({**weights, **archive_buffers(levels)["encoder.jit"]}, tmp_path / "autoencoder.jit")
     tokenizer = convert_cosmos_tokenizer(tmp_path)
     assert_same(tokenizer.state_dict(), expected)
     assert tokenizer.config.levels == [7, 5, 5, 5, 5, 3]

@@ -1,6 +1,6 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
 """
-Official Cosmos tokenizer checkpoints into [`CosmosVideoTokenizer`].
+Official Cosmos tokenizer checkpoints into [`CosmosVideoTokenizer`], and its config and names back.
 
 They come as TorchScript archives, whose tensors alone are read: their code is never run. Beside the weights these hold
 buffers that follow from the configuration, and resampling convolutions that the network builds but does not use;
@@ -8,16 +8,19 @@ both may be there or not. Anything else that does not fit is an error.
 """
 
 import inspect
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from accelerate import init_empty_weights
 
 from ..cosmos_video_tokenizer import CosmosVideoTokenizer
+from .weight_files import check_fit, read_json, read_tensors
 
+
+# What is downloaded of a release on the Hub.
+COSMOS_FILES = ("config.json", "model.safetensors", "encoder.jit", "decoder.jit")
 
 _WEIGHT_FILES = (("model.safetensors",), ("encoder.jit", "decoder.jit"), ("autoencoder.jit",))
 
@@ -103,14 +106,60 @@ def convert_cosmos_tokenizer(
     weights = _load_weights(source_dir)
     fields = {**_convert_config(_read_config(source_dir)), **config_overrides}
     sizes = _config_from_weights(weights, fields.get("in_channels", 3), source_dir)
-    tokenizer = CosmosVideoTokenizer(**{**sizes, **fields})
+    with init_empty_weights(include_buffers=False):
+        tokenizer = CosmosVideoTokenizer(**{**sizes, **fields})
 
-    official_names = _official_names(tokenizer)
-    _check_weights(tokenizer, official_names, weights, source_dir)
+    official_names = official_cosmos_names(tokenizer)
+    expected = {official_names[name]: tensor.shape for name, tensor in tokenizer.state_dict().items()}
+    found = {
+        name: tensor.shape for name, tensor in weights.items() if name in expected or not _IGNORED.fullmatch(name)
+    }
+    check_fit(found, expected, source_dir)
     dtype = dtype or weights["quant_conv.conv3d.weight"].dtype
     state_dict = {name: weights[official].to(dtype) for name, official in official_names.items()}
     tokenizer.load_state_dict(state_dict, assign=True)
     return tokenizer.eval()
+
+
+def official_cosmos_names(tokenizer: CosmosVideoTokenizer) -> dict[str, str]:
+    """The official name of every weight of a tokenizer."""
+    last_level = len(tokenizer.decoder.up_blocks) - 1
+    names = {}
+    for name in tokenizer.state_dict():
+        official = re.sub(r"(?<=\.up_blocks\.)\d+", lambda level: str(last_level - int(level[0])), name)
+        for pattern, replacement in _OFFICIAL_NAMES:
+            official = re.sub(pattern, replacement, official)
+        names[name] = official
+    return names
+
+
+def official_cosmos_config(tokenizer: CosmosVideoTokenizer) -> dict[str, Any]:
+    """
+    The official keywords of a tokenizer, as `config.json` has them.
+
+    Raises:
+        ValueError: if the official code has no such tokenizer.
+    """
+    config = tokenizer.config
+    if config.norm != "frame":
+        raise ValueError(f"`norm` must be 'frame' in the official layout of Cosmos, got {config.norm!r}.")
+    channels, *level_channels = config.encoder_block_out_channels
+    decoder_channels = [*level_channels, level_channels[-1]]
+    if any(level % channels for level in level_channels) or list(config.decode_block_out_channels) != decoder_channels:
+        raise ValueError(
+            "`encoder_block_out_channels` must be multiples of the first of them, and `decode_block_out_channels` "
+            f"the same without it, the last one twice, in the official layout of Cosmos, got "
+            f"{list(config.encoder_block_out_channels)} and {list(config.decode_block_out_channels)}."
+        )
+    return {
+        **_REQUIRED_CONFIG_VALUES,
+        **{official: config[ours] for official, ours in _CONFIG_FIELDS.items()},
+        "channels": channels,
+        "channels_mult": [level // channels for level in level_channels],
+        "embedding_dim": len(config.levels),
+        "levels": list(config.levels),
+        "name": "DV",
+    }
 
 
 def _check_overrides(overrides: dict[str, Any]) -> None:
@@ -124,21 +173,15 @@ def _load_weights(source_dir: Path) -> dict[str, torch.Tensor]:
     for names in _WEIGHT_FILES:
         paths = [source_dir / name for name in names]
         if all(path.is_file() for path in paths):
-            return {name: tensor for path in paths for name, tensor in _load_file(path).items()}
+            return {name: tensor for path in paths for name, tensor in read_tensors(path).items()}
     options = ", or ".join(" and ".join(names) for names in _WEIGHT_FILES)
     found = sorted(path.name for path in source_dir.iterdir())
     raise ValueError(f"'{source_dir}' must hold {options}, got {', '.join(found) or 'nothing'}.")
 
 
-def _load_file(path: Path) -> dict[str, torch.Tensor]:
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    return torch.jit.load(path, map_location="cpu").state_dict()
-
-
 def _read_config(source_dir: Path) -> dict[str, Any]:
     path = source_dir / "config.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_json(path) if path.is_file() else {}
 
 
 def _convert_config(official: dict[str, Any]) -> dict[str, Any]:
@@ -177,33 +220,3 @@ def _config_from_weights(weights: dict[str, torch.Tensor], in_channels: int, sou
 def _count(weights: dict[str, torch.Tensor], pattern: str) -> int:
     matches = [re.match(pattern, name) for name in weights]
     return len({match[1] for match in matches if match})
-
-
-def _official_names(tokenizer: CosmosVideoTokenizer) -> dict[str, str]:
-    last_level = len(tokenizer.decoder.up_blocks) - 1
-    names = {}
-    for name in tokenizer.state_dict():
-        official = re.sub(r"(?<=\.up_blocks\.)\d+", lambda level: str(last_level - int(level[0])), name)
-        for pattern, replacement in _OFFICIAL_NAMES:
-            official = re.sub(pattern, replacement, official)
-        names[name] = official
-    return names
-
-
-def _check_weights(
-    tokenizer: CosmosVideoTokenizer, official_names: dict[str, str], weights: dict[str, torch.Tensor], source_dir: Path
-) -> None:
-    expected = {official_names[name]: tuple(tensor.shape) for name, tensor in tokenizer.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    problems = {
-        "unexpected": [name for name in found if name not in expected and not _IGNORED.fullmatch(name)],
-        "missing": [name for name in expected if name not in found],
-        "of the wrong shape": [
-            f"{name} {found[name]} instead of {shape}"
-            for name, shape in expected.items()
-            if found.get(name, shape) != shape
-        ],
-    }
-    messages = [f"{kind}: {', '.join(sorted(names))}" for kind, names in problems.items() if names]
-    if messages:
-        raise ValueError(f"The weights in '{source_dir}' do not fit their config. " + "; ".join(messages) + ".")

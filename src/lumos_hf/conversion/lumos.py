@@ -1,6 +1,6 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
 """
-Official Lumos-1 transformer checkpoints into [`LumosForCausalLM`].
+Official Lumos-1 transformer checkpoints into [`LumosForCausalLM`], and its config back.
 
 The official model is a Chameleon with extra fields: `config.json` uses its names, and the weights use the names that
 this package uses too. What it carries beyond the transformer (an unused image tokenizer, rotary tables) is left out;
@@ -8,18 +8,22 @@ anything else that does not fit is an error.
 """
 
 import dataclasses
-import json
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
 from ..configuration_lumos import LumosConfig
 from ..modeling_lumos import LumosForCausalLM
+from .weight_files import WEIGHT_DTYPES, WeightFiles, check_fit, existing_file, read_json
 
 
-_WEIGHT_FILES = (
+# What is downloaded of a release on the Hub.
+LUMOS_FILES = ("config.json", "model*.safetensors", "model.safetensors.index.json")
+
+# The names that transformers uses too.
+LUMOS_WEIGHT_FILES = (
     "model.safetensors",
     "model.safetensors.index.json",
     "pytorch_model.bin",
@@ -34,7 +38,6 @@ _SHARED_CONFIG_FIELDS = (
     "num_hidden_layers",
     "num_attention_heads",
     "num_key_value_heads",
-    "head_dim",
     "hidden_act",
     "max_position_embeddings",
     "initializer_range",
@@ -47,8 +50,16 @@ _SHARED_CONFIG_FIELDS = (
     "model_parallel_size",
 )
 
-_UNUSED_PREFIXES = ("model.vqmodel.",)
-_UNUSED_SUFFIXES = ("rotary_emb.inv_freq",)
+_UNUSED_WEIGHTS = re.compile(r"model\.vqmodel\..*|.*rotary_emb\.inv_freq")
+
+# What an official config says beside that which follows from the model.
+_OFFICIAL_CONSTANTS = {
+    "architectures": ["ChameleonXLLMXForConditionalGeneration"],
+    "model_type": "chameleon",
+    "swin_norm": False,
+    "mask_image_logits": False,
+    "vocabulary_map": {"<image>": 8711},
+}
 
 
 def convert_lumos_model(
@@ -72,19 +83,84 @@ def convert_lumos_model(
             config asks for something this model does not have, or the weights do not fit it; all unexpected, missing
             and misshapen names are listed.
     """
+    config, weights = open_lumos_checkpoint(source_dir, dtype=dtype, **config_overrides)
+    return LumosForCausalLM.from_pretrained(None, config=config, state_dict=dict(weights), dtype=config.dtype)
+
+
+def open_lumos_checkpoint(
+    source_dir: str | Path, *, dtype: str | torch.dtype | None = None, **config_overrides: Any
+) -> tuple[LumosConfig, WeightFiles]:
+    """
+    Checks an official checkpoint as [`convert_lumos_model`] does, without reading its weights.
+
+    Returns:
+        the config, whose `dtype` is that which the weights are wanted in, and the weights, under the names that
+        [`LumosForCausalLM`] has for them too.
+    """
     source_dir = Path(source_dir)
     if not source_dir.is_dir():
         raise ValueError(f"`source_dir` must be a directory, got '{source_dir}'.")
-    official_config = _read_json(_existing_file(source_dir, "config.json"))
+    official_config = read_json(existing_file(source_dir, "config.json"))
     config = _convert_config(official_config, config_overrides)
-    state_dict = _load_weights(source_dir)
-    _check_weights(state_dict, config, source_dir)
+    weights = WeightFiles(source_dir, LUMOS_WEIGHT_FILES, ignored=_UNUSED_WEIGHTS)
+    check_lumos_weights(weights, config)
 
     if dtype is None:
         dtype = official_config.get("torch_dtype") or official_config.get("dtype")
     if dtype is None:
-        dtype = state_dict["model.embed_tokens.weight"].dtype
-    return LumosForCausalLM.from_pretrained(None, config=config, state_dict=state_dict, dtype=dtype)
+        dtype = weights["model.embed_tokens.weight"].dtype
+    config.dtype = torch_dtype(dtype)
+    return config, weights
+
+
+def check_lumos_weights(weights: WeightFiles, config: LumosConfig) -> None:
+    """Ties what the config ties, and raises `ValueError` if the weights are not those of [`LumosForCausalLM`]."""
+    with torch.device("meta"):
+        model = LumosForCausalLM(config)
+    tied = model.all_tied_weights_keys if config.tie_word_embeddings else {}
+    for name, source in tied.items():
+        if source in weights:
+            weights.tie(name, source)
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    check_fit(weights.shapes, expected, weights.directory)
+
+
+def torch_dtype(dtype: str | torch.dtype) -> torch.dtype:
+    """The type of weights of that name; raises `ValueError` if there is none."""
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if found not in WEIGHT_DTYPES:
+        raise ValueError(f"`dtype` must be one of {', '.join(map(str, WEIGHT_DTYPES))}, or its name, got {dtype!r}.")
+    return found
+
+
+def official_lumos_config(config: LumosConfig) -> dict[str, Any]:
+    """
+    The official `config.json` of a model.
+
+    Raises:
+        ValueError: if the official code has no such model.
+    """
+    if config.position_encoding == "rope_3d":
+        raise ValueError("`position_encoding` must be 'mm_rope' or 'rope_1d' in the official layout, got 'rope_3d'.")
+    head_dim = config.hidden_size // config.num_attention_heads
+    if config.head_dim != head_dim:
+        raise ValueError(
+            f"`head_dim` must be `hidden_size // num_attention_heads`, {head_dim}, in the official layout, got "
+            f"{config.head_dim}."
+        )
+    fields = {name: getattr(config, name) for name in _SHARED_CONFIG_FIELDS}
+    scaling = {name: value for name, value in config.rope_parameters.items() if name != "rope_theta"}
+    rope_type = scaling.pop("rope_type")
+    return {
+        **_OFFICIAL_CONSTANTS,
+        **fields,
+        "mm_rope": config.position_encoding == "mm_rope",
+        "rope_theta": config.rope_parameters["rope_theta"],
+        "rope_scaling": None if rope_type == "default" else {"type": rope_type, **scaling},
+        "bos_token_id": config.bos_token_id,
+        "eos_token_id": config.eos_token_id,
+        "torch_dtype": str(config.dtype).removeprefix("torch."),
+    }
 
 
 def _convert_config(official: dict[str, Any], overrides: dict[str, Any]) -> LumosConfig:
@@ -97,7 +173,7 @@ def _convert_config(official: dict[str, Any], overrides: dict[str, Any]) -> Lumo
             "`swin_norm` must be false in the official config: LumosForCausalLM normalises before a layer."
         )
 
-    fields = {name: official[name] for name in _SHARED_CONFIG_FIELDS if official.get(name) is not None}
+    fields = {name: official[name] for name in (*_SHARED_CONFIG_FIELDS, "head_dim") if official.get(name) is not None}
     fields["position_encoding"] = "mm_rope" if official.get("mm_rope", True) else "rope_1d"
     fields["rope_parameters"] = _convert_rope_parameters(official)
     return LumosConfig(**{**fields, **overrides})
@@ -109,60 +185,3 @@ def _convert_rope_parameters(official: dict[str, Any]) -> dict[str, Any]:
     if "type" in scaling:
         scaling.setdefault("rope_type", scaling.pop("type"))
     return {**parameters, **scaling}
-
-
-def _load_weights(source_dir: Path) -> dict[str, torch.Tensor]:
-    present = [name for name in _WEIGHT_FILES if (source_dir / name).is_file()]
-    if not present:
-        raise ValueError(f"'{source_dir}' must hold one of {', '.join(_WEIGHT_FILES)}.")
-
-    weights_file = source_dir / present[0]
-    if weights_file.suffix != ".json":
-        tensors = _load_file(weights_file)
-    else:
-        tensors = {}
-        for shard in sorted(set(_read_json(weights_file)["weight_map"].values())):
-            tensors.update(_load_file(_existing_file(source_dir, shard)))
-    return {name: tensor for name, tensor in tensors.items() if not _is_unused(name)}
-
-
-def _load_file(path: Path) -> dict[str, torch.Tensor]:
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _is_unused(name: str) -> bool:
-    return name.startswith(_UNUSED_PREFIXES) or name.endswith(_UNUSED_SUFFIXES)
-
-
-def _check_weights(state_dict: dict[str, torch.Tensor], config: LumosConfig, source_dir: Path) -> None:
-    with torch.device("meta"):
-        model = LumosForCausalLM(config)
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in state_dict.items()}
-
-    optional = model.all_tied_weights_keys if config.tie_word_embeddings else {}
-    problems = {
-        "unexpected": sorted(set(found) - set(expected)),
-        "missing": sorted(set(expected) - set(found) - set(optional)),
-        "of the wrong shape": [
-            f"{name} {found[name]} instead of {expected[name]}"
-            for name in sorted(set(expected) & set(found))
-            if found[name] != expected[name]
-        ],
-    }
-    messages = [f"{kind}: {', '.join(names)}" for kind, names in problems.items() if names]
-    if messages:
-        raise ValueError(f"The weights in '{source_dir}' do not fit its config. " + "; ".join(messages) + ".")
-
-
-def _existing_file(directory: Path, name: str) -> Path:
-    path = directory / name
-    if not path.is_file():
-        raise ValueError(f"'{directory}' must hold the file '{name}'.")
-    return path
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,310 @@
+# Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
+"""
+Files of checkpoints, here and on the Hub: finding, reading, comparing and writing them.
+
+Weights are read and written one tensor at a time, so that no model has to fit into memory. Pickle files are read as
+tensors only: no code in them is run.
+"""
+
+import errno
+import json
+import pickle
+import re
+import shutil
+import struct
+import uuid
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import parse_hf_uri, snapshot_download
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from tqdm import tqdm
+
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+# Types that weights may have, and what safetensors calls them.
+WEIGHT_DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+
+_KINDS = {".safetensors": "a safetensors file", ".jit": "a TorchScript archive"}
+
+
+def local_source(argument: str, source: str | Path, patterns: Iterable[str]) -> Path:
+    """
+    Where a file or directory lies on this machine; one on the Hub is downloaded first.
+
+    Args:
+        argument: the name that the user knows `source` by.
+        source: an existing path, or a location on the Hub, `USER/NAME[@REVISION][/SUBFOLDER]`.
+        patterns: names of the files that are needed, inside the subfolder.
+
+    Raises:
+        ValueError: if `source` is neither.
+        OSError: if it cannot be downloaded. What is there already is kept, and continued by the next try.
+    """
+    if Path(source).exists():
+        return Path(source)
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+(@.+)?(/.+)?", str(source)):
+        raise ValueError(
+            f"`{argument}` must be an existing path or a Hub location USER/NAME[@REVISION][/SUBFOLDER], got '{source}'."
+        )
+    location = parse_hf_uri(f"hf://models/{source}")
+    folder = location.path_in_repo
+    wanted = [folder, *(f"{folder}/{pattern}" for pattern in patterns)] if folder else list(patterns)
+    try:
+        snapshot = snapshot_download(location.id, revision=location.revision, allow_patterns=wanted)
+    except OSError as error:
+        raise OSError(
+            f"`{argument}` '{source}' is no path here, and could not be downloaded from the Hub: {error}"
+        ) from error
+    path = Path(snapshot) / folder
+    if not path.exists():
+        raise ValueError(f"`{argument}` '{source}' is not in the repository '{location.id}' on the Hub.")
+    return path
+
+
+def existing_file(directory: Path, name: str) -> Path:
+    """The path of a file that a directory must hold; raises `ValueError` if it does not."""
+    path = directory / name
+    if not path.is_file():
+        raise ValueError(f"'{directory}' must hold the file '{name}'.")
+    return path
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The content of a JSON file that holds an object; raises `ValueError` if it does not."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"'{path}' must be a JSON file: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"'{path}' must hold a JSON object, got {type(content).__name__}.")
+    return content
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """
+    All tensors of a safetensors file, a pickle file or a TorchScript archive, by name.
+
+    Raises:
+        ValueError: if the file is broken, of another kind, or holds anything but tensors.
+    """
+    with _reading(path):
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        if path.suffix == ".jit":
+            return torch.jit.load(path, map_location="cpu").state_dict()
+        tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    if not isinstance(tensors, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
+        raise ValueError(f"'{path}' must hold tensors by name and nothing else.")
+    return tensors
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        kind = _KINDS.get(path.suffix, "a file of tensors written by `torch.save`, without any code")
+        reason = str(error).strip().split("\n")[0]
+        raise ValueError(f"'{path}' must be {kind}, but could not be read: {reason}") from error
+
+
+class WeightFiles(Mapping[str, torch.Tensor]):
+    """
+    The tensors of a model that is stored in one file or in several, by name.
+
+    Each is read from its file whenever it is asked for, and takes memory for as long as it is in use.
+
+    Args:
+        directory: holds the files.
+        names: of files that may hold all weights, in order of preference; those that end in `.index.json` name the
+            shards.
+        ignored: names of tensors to leave out.
+
+    Raises:
+        ValueError: if there is none of the files, a shard is missing, or a file is broken.
+    """
+
+    def __init__(self, directory: Path, names: Iterable[str], ignored: re.Pattern | None = None):
+        self.directory = directory
+        self.paths: dict[str, Path] = {}
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self._stored_names: dict[str, str] = {}
+        for path in _weight_files(directory, names):
+            for name, tensor in read_tensors(path).items():
+                if ignored is None or not ignored.fullmatch(name):
+                    self.paths[name] = path
+                    self.shapes[name] = tuple(tensor.shape)
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        path, stored_name = self.paths[name], self._stored_names.get(name, name)
+        if path.suffix != ".safetensors":
+            return read_tensors(path)[stored_name]
+        with _reading(path), safe_open(path, framework="pt") as file:
+            return file.get_tensor(stored_name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.paths)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def tie(self, name: str, source: str) -> None:
+        """Makes `name` another name of the tensor `source`."""
+        self.paths[name], self.shapes[name] = self.paths[source], self.shapes[source]
+        self._stored_names[name] = source
+
+    def shards(self, names: Collection[str]) -> list[list[str]]:
+        """The given names, in a list per file that holds some of them."""
+        files = dict.fromkeys(self.paths.values())
+        shards = [[name for name in self if self.paths[name] == file and name in names] for file in files]
+        return [shard for shard in shards if shard]
+
+
+def _weight_files(directory: Path, names: Iterable[str]) -> list[Path]:
+    names = list(names)
+    present = [name for name in names if (directory / name).is_file()]
+    if not present:
+        raise ValueError(f"'{directory}' must hold one of {', '.join(names)}.")
+    path = directory / present[0]
+    if path.suffix != ".json":
+        return [path]
+    weight_map = read_json(path).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise ValueError(f"'{path}' must tell the shard of every tensor in its `weight_map`.")
+    return [existing_file(directory, shard) for shard in sorted(set(weight_map.values()))]
+
+
+def check_fit(found: Shapes, expected: Shapes, source_dir: Path) -> None:
+    """
+    Checks that the weights of a checkpoint are those of its model.
+
+    Args:
+        found: shapes of the weights by name.
+        expected: the same, of the model.
+        source_dir: where they were found.
+
+    Raises:
+        ValueError: if they are not; all unexpected, missing and misshapen names are listed.
+    """
+    problems = {
+        "unexpected": sorted(set(found) - set(expected)),
+        "missing": sorted(set(expected) - set(found)),
+        "of the wrong shape": [
+            f"{name} {tuple(found[name])} instead of {tuple(expected[name])}"
+            for name in sorted(set(expected) & set(found))
+            if tuple(found[name]) != tuple(expected[name])
+        ],
+    }
+    messages = [f"{kind}: {', '.join(names)}" for kind, names in problems.items() if names]
+    if messages:
+        raise ValueError(f"The weights in '{source_dir}' do not fit their config. " + "; ".join(messages) + ".")
+
+
+def write_weights(
+    weights: WeightFiles, names: Collection[str], directory: Path, dtype: torch.dtype | None = None
+) -> None:
+    """
+    Writes weights as `model.safetensors`, or in as many shards as they were read from, with an index.
+
+    No more than one tensor is in memory at a time.
+
+    Args:
+        weights: to be written.
+        names: of those among them that are.
+        directory: exists.
+        dtype: to store them in; by default, that which they have.
+
+    Raises:
+        OSError: if a file cannot be written.
+    """
+    shards = weights.shards(names)
+    weight_map, total_size = {}, 0
+    for index, shard_names in enumerate(tqdm(shards, desc="Writing weights", unit="shard"), start=1):
+        suffix = f"-{index:05d}-of-{len(shards):05d}" if len(shards) > 1 else ""
+        file_name = f"model{suffix}.safetensors"
+        total_size += write_tensors(weights, shard_names, directory / file_name, dtype)
+        weight_map |= dict.fromkeys(shard_names, file_name)
+    if len(shards) > 1:
+        index = {"metadata": {"total_size": total_size}, "weight_map": dict(sorted(weight_map.items()))}
+        write_json(index, directory / "model.safetensors.index.json")
+
+
+def write_tensors(
+    tensors: Mapping[str, torch.Tensor], names: Collection[str], path: Path, dtype: torch.dtype | None = None
+) -> int:
+    """
+    Writes a safetensors file and returns the bytes of its tensors.
+
+    The library would want all tensors at once; here each is taken from `tensors` when its turn comes.
+    """
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name in names:
+        stored_dtype = dtype or tensors[name].dtype
+        start, end = end, end + tensors[name].numel() * stored_dtype.itemsize
+        header[name] = {
+            "dtype": WEIGHT_DTYPES[stored_dtype],
+            "shape": list(tensors[name].shape),
+            "data_offsets": [start, end],
+        }
+    encoded = json.dumps(header).encode()
+    # The data begins at a multiple of eight bytes.
+    encoded += b" " * (-len(encoded) % 8)
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(encoded)) + encoded)
+        for name in names:
+            tensor = tensors[name].to(dtype).contiguous()
+            file.write(tensor.flatten().view(torch.uint8).numpy())
+    return end
+
+
+def write_json(content: dict[str, Any], path: Path) -> None:
+    """Writes a JSON file."""
+    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def check_new_directory(argument: str, directory: Path) -> None:
+    """Raises `ValueError` if there is anything at `directory`, apart from an empty directory."""
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise ValueError(f"`{argument}` must be a new or an empty directory, got '{directory}'.")
+
+
+@contextmanager
+def new_directory(directory: Path, num_bytes: int) -> Iterator[Path]:
+    """
+    A directory to write into, which gets its name when all went well, and is gone otherwise.
+
+    Args:
+        directory: new or empty.
+        num_bytes: that about to be written.
+
+    Raises:
+        OSError: if there is not enough space for so many bytes, or writing fails.
+    """
+    directory = directory.resolve()
+    partial = directory.with_name(f".{directory.name}-{uuid.uuid4().hex[:8]}")
+    partial.mkdir(parents=True)
+    try:
+        free = shutil.disk_usage(partial).free
+        if free < num_bytes:
+            message = f"No space left on device: {num_bytes / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free"
+            raise OSError(errno.ENOSPC, message, str(directory))
+        try:
+            yield partial
+        except Exception as error:
+            # The libraries that write weights and tokenizers raise these instead of an OSError.
+            if isinstance(error, SafetensorError) or type(error) is Exception:
+                raise OSError(f"'{directory}' could not be written: {error}") from error
+            raise
+        if directory.is_dir():
+            directory.rmdir()
+        partial.rename(directory)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
