@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from decode import device_name, seconds
+from measure import device_name, seconds
 from results import RESULTS, append_rows, table
 
 from lumos_hf import DecodingApproximations, LumosVideoPipeline, demo_checkpoint
