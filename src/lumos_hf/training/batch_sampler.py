@@ -12,7 +12,6 @@ Notable:
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import datasets
 import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
@@ -158,6 +157,6 @@ class BatchedDataset(Dataset):
 def _clip_shapes(dataset: Sequence[Mapping[str, Any]]) -> np.ndarray:
     """Frames, height and width of each clip, in any units, `(len(dataset), 3)`."""
     columns = ["num_frames", "height", "width"]
-    if isinstance(dataset, datasets.Dataset) and set(columns) <= set(dataset.column_names):
+    if set(columns) <= set(getattr(dataset, "column_names", ())):
         return np.stack([np.asarray(dataset[column]) for column in columns], axis=1)
     return np.array([np.shape(dataset[index]["codes"]) for index in range(len(dataset))])
