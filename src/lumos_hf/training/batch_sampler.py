@@ -32,10 +32,10 @@ class BucketBatchSampler(Sampler[list[int]]):
             `num_frames`, `height` and `width` is asked for these only; otherwise the codes of all items are read.
         image_batch_size: images per batch; the official recipe's by default, as for videos.
         video_batch_size: videos per batch.
-        seed: of the order.
+        seed: of the order, at least 0.
 
     Raises:
-        ValueError: for a batch size below 1, or an empty data set.
+        ValueError: for a batch size below 1, a negative seed, or an empty data set.
     """
 
     def __init__(
@@ -45,9 +45,13 @@ class BucketBatchSampler(Sampler[list[int]]):
         video_batch_size: int = 1,
         seed: int = 0,
     ) -> None:
-        for name, value in (("image_batch_size", image_batch_size), ("video_batch_size", video_batch_size)):
-            if value < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {value}.")
+        for name, value, lowest in (
+            ("image_batch_size", image_batch_size, 1),
+            ("video_batch_size", video_batch_size, 1),
+            ("seed", seed, 0),
+        ):
+            if value < lowest:
+                raise ValueError(f"`{name}` must be at least {lowest}, got {value}.")
         if len(dataset) == 0:
             raise ValueError("`dataset` must hold at least one clip, got none.")
         self.seed = seed
