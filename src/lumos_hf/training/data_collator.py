@@ -31,12 +31,16 @@ IGNORED_LABEL = -100
 
 @dataclass
 class _Clip:
-    """A checked feature: `visual_ids` runs from video_start to the end, `prompt` is a text or the ids of one."""
+    """
+    A checked feature: `visual_ids` runs from video_start to the end, `prompt` is a text or the ids of one, `generator`
+    the clip's own, if it has one.
+    """
 
     codes_shape: tuple[int, int, int]
     visual_ids: torch.LongTensor
     header_length: int
     prompt: str | list[int]
+    generator: torch.Generator | None
 
 
 @dataclass
@@ -51,7 +55,9 @@ class DataCollatorForDiffusionForcing:
     - `caption`: the text to which the official prompt template is applied; or `text_ids`: the token ids of a finished
       prompt text, without bos and separator, which wins if both are there,
     - `fps`: frames per second, an integer,
-    - `num_frames` (optional): pixel frames; by default the most that t latent frames hold.
+    - `num_frames` (optional): pixel frames; by default the most that t latent frames hold,
+    - `seed` (optional): an integer from 0 that alone fixes the draws of this row, whatever else is in its batch, as
+      [`SeededClips`] gives.
 
     Content tokens (codes and ends of lines) are masked. What is masked together is up to the strategy:
 
@@ -126,6 +132,7 @@ class DataCollatorForDiffusionForcing:
                 visual_ids=sequence_from_codes([], codes, duration, fps, self.config),
                 header_length=len(video_header_ids(duration, fps, self.config)),
                 prompt=self._read_prompt(feature, codes.shape, duration, fps),
+                generator=_own_generator(feature),
             )
         except ValueError as error:
             raise ValueError(f"features[{index}]: {error}") from error
@@ -179,7 +186,7 @@ class DataCollatorForDiffusionForcing:
 
     def _prefixes(self, clips: list[_Clip]) -> list[list[int]]:
         """What stands before video_start in each row; nothing where the prompt is dropped."""
-        dropped = self._draw_dropped(len(clips))
+        dropped = self._draw_dropped(clips)
         kept_texts = [
             clip.prompt for clip, drop in zip(clips, dropped, strict=True) if not drop and isinstance(clip.prompt, str)
         ]
@@ -192,36 +199,35 @@ class DataCollatorForDiffusionForcing:
     def _tokenize(self, texts: list[str]) -> list[list[int]]:
         return self.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
 
-    def _draw_dropped(self, batch_size: int) -> list[bool]:
+    def _draw_dropped(self, clips: list[_Clip]) -> list[bool]:
         if self.prompt_drop_probability == 0:
-            return [False] * batch_size
-        return (self._draw_uniforms(batch_size) < self.prompt_drop_probability).tolist()
+            return [False] * len(clips)
+        return [self._draw_uniforms(clip, 1).item() < self.prompt_drop_probability for clip in clips]
 
     def _draw_masks(self, clips: list[_Clip]) -> list[torch.BoolTensor]:
         """Per clip a mask over the content positions of its frames, `(t, h * (w + 1))`."""
-        num_rates = [clip.codes_shape[0] if self.strategy == "diffusion_forcing" else 1 for clip in clips]
-        num_patterns = [1 if self.strategy == "tube" else clip.codes_shape[0] for clip in clips]
-        content_lengths = [h * (w + 1) for _, h, w in (clip.codes_shape for clip in clips)]
-
         # All rates first, then the patterns clip by clip: the order of the official code, which a seed relies on.
-        rates = self._scheduler.sample_mask_ratio(self._draw_uniforms(sum(num_rates)), self.minimum_mask_ratio)
-        num_uniforms = [patterns * content for patterns, content in zip(num_patterns, content_lengths, strict=True)]
-        uniforms = self._draw_uniforms(sum(num_uniforms)).split(num_uniforms)
+        rates = [self._draw_rates(clip) for clip in clips]
+        return [self._draw_mask(clip, clip_rates) for clip, clip_rates in zip(clips, rates, strict=True)]
 
-        return [
-            self._scheduler.training_mask(rate.expand(patterns), uniform.view(patterns, -1)).expand(
-                clip.codes_shape[0], -1
-            )
-            for clip, rate, patterns, uniform in zip(
-                clips, rates.split(num_rates), num_patterns, uniforms, strict=True
-            )
-        ]
+    def _draw_rates(self, clip: _Clip) -> torch.Tensor:
+        num_rates = clip.codes_shape[0] if self.strategy == "diffusion_forcing" else 1
+        return self._scheduler.sample_mask_ratio(self._draw_uniforms(clip, num_rates), self.minimum_mask_ratio)
 
-    def _draw_uniforms(self, count: int) -> torch.Tensor:
+    def _draw_mask(self, clip: _Clip, rates: torch.Tensor) -> torch.BoolTensor:
+        t, h, w = clip.codes_shape
+        num_patterns = 1 if self.strategy == "tube" else t
+        uniforms = self._draw_uniforms(clip, num_patterns * h * (w + 1)).view(num_patterns, -1)
+        return self._scheduler.training_mask(rates.expand(num_patterns), uniforms).expand(t, -1)
+
+    def _draw_uniforms(self, clip: _Clip, count: int) -> torch.Tensor:
+        return torch.rand(count, generator=clip.generator or self._shared_generator())
+
+    def _shared_generator(self) -> torch.Generator | None:
         if self.seed is not None and self._generator is None:
             worker = torch.utils.data.get_worker_info()
             self._generator = torch.Generator().manual_seed(self.seed + (0 if worker is None else worker.id))
-        return torch.rand(count, generator=self._generator)
+        return self._generator
 
     def _row(
         self, clip: _Clip, prefix_ids: list[int], content_mask: torch.BoolTensor
@@ -261,6 +267,15 @@ def _required(feature: Mapping[str, Any], key: str) -> Any:
     if feature.get(key) is None:
         raise ValueError(f"`{key}` is missing, got the keys {sorted(feature)}.")
     return feature[key]
+
+
+def _own_generator(feature: Mapping[str, Any]) -> torch.Generator | None:
+    if feature.get("seed") is None:
+        return None
+    seed = _integer("seed", feature["seed"])
+    if seed < 0:
+        raise ValueError(f"`seed` must be at least 0, got {seed}.")
+    return torch.Generator().manual_seed(seed)
 
 
 def _integer(name: str, value: Any) -> int:
