@@ -37,6 +37,7 @@ OFFICIAL_RECIPE: dict[str, Any] = {
     "per_device_eval_batch_size": 1,
     "bf16": True,
     "activation_checkpointing": True,
+    "ddp_find_unused_parameters": False,
     # What the collator reads are columns that the model does not.
     "remove_unused_columns": False,
     "label_names": ["labels"],
