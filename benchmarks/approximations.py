@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from decode import device_name, peak_megabytes, seconds
+from measure import device_name, peak_megabytes, seconds
 from results import RESULTS, append_rows, table
 
 from lumos_hf import DecodingApproximations, LumosVideoPipeline, demo_checkpoint

@@ -22,13 +22,13 @@ from measure import (
     build_model,
     comparison_cells,
     parse_checked,
+    prompt,
     run,
     run_cells,
-    text_ids,
 )
 
 from lumos_hf import LumosForCausalLM, LumosVideoPipeline, MaskDecodingScheduler
-from lumos_hf.token_layout import grid_size, num_latent_frames, prompt_ids
+from lumos_hf.token_layout import grid_size, num_latent_frames
 
 
 GUIDANCE_SCALE = 15.0
@@ -85,7 +85,7 @@ def theirs(
 def measure(name: str, options: argparse.Namespace) -> tuple[str, ...]:
     """One row of results."""
     model = build_model(name, options.device)
-    input_ids = prompt_ids(text_ids(options), model.config)
+    input_ids = prompt(model.config, options)
     greedy_codes = [each(model, input_ids, options, greedy=True)() for each in (theirs, ours)]
     if not torch.equal(*greedy_codes):
         raise RuntimeError(f"{name}: greedy codes differ from the reference, so there is nothing to compare.")

@@ -16,11 +16,9 @@ from collections.abc import Callable
 
 import torch
 from decode import ours, parse_arguments
-from measure import build_model, text_ids
+from measure import build_model, prompt
 from results import table
 from torch.profiler import ProfilerActivity, profile
-
-from lumos_hf.token_layout import prompt_ids
 
 
 COLUMNS = ("work", "ms", "share", "GFLOP", "floor ms")
@@ -69,7 +67,7 @@ def operations_and_bytes(event: torch.autograd.profiler_util.FunctionEventAvg, i
 def measure(name: str, options: argparse.Namespace) -> list[tuple[str, ...]]:
     dtype = getattr(torch, options.dtype)
     model = build_model(name, "cpu").to(dtype)
-    decode = ours(model, prompt_ids(text_ids(options), model.config), options, greedy=False)
+    decode = ours(model, prompt(model.config, options), options, greedy=False)
     decode()
     with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiler:
         decode()

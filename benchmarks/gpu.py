@@ -24,7 +24,8 @@ from pathlib import Path
 
 import torch
 import transformers
-from decode import device_name, ours, prompt, synchronize, theirs
+from decode import ours, theirs
+from measure import device_name, prompt, synchronize
 from results import RESULTS, append_rows, table
 from torch.profiler import profile
 

@@ -21,6 +21,7 @@ import transformers
 from results import RESULTS, append_rows, table
 
 from lumos_hf import LumosConfig, LumosForCausalLM
+from lumos_hf.token_layout import prompt_ids
 
 
 _BODY = {
@@ -90,6 +91,10 @@ def build_model(name: str, device: str) -> LumosForCausalLM:
 def text_ids(options: argparse.Namespace) -> list[int]:
     """A prompt of `options.prompt_tokens` without its bos and separator."""
     return list(range(1000, 1000 + options.prompt_tokens - 2))
+
+
+def prompt(config: LumosConfig, options: argparse.Namespace) -> list[int]:
+    return prompt_ids(text_ids(options), config)
 
 
 def seconds(function: Callable[[], object], device: str) -> float:

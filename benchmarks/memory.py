@@ -6,7 +6,7 @@ of decoding pixels, all at once and as a stream.
     python benchmarks/memory.py
     python benchmarks/memory.py --device cuda --sizes 448x256 672x384
 
-Codes: configuration V of decode.py, one step per latent frame, since no step leaves anything to the next. Pixels: the
+Codes: configuration V of measure.py, one step per latent frame, since no step leaves anything to the next. Pixels: the
 Cosmos blocks at a small width, and a stream whose frames are dropped as they come. Rows are added to
 benchmarks/RESULTS.md.
 """
@@ -17,7 +17,8 @@ from collections import deque
 from pathlib import Path
 
 import torch
-from decode import CONFIGURATIONS, build_model, device_name, ours, peak_megabytes, prompt, theirs
+from decode import ours, theirs
+from measure import CONFIGURATIONS, build_model, device_name, peak_megabytes, prompt
 from results import RESULTS, append_rows, table
 
 from lumos_hf import CosmosVideoTokenizer

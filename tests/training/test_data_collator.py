@@ -1,4 +1,5 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
+import copy
 import pickle
 
 import numpy as np
@@ -115,6 +116,27 @@ def test_tube_repeats_one_mask_in_every_frame(config):
     assert masks.sum(dim=-1).unique().min() == 25
 
 
+def test_decaying_tube_masks_less_of_every_later_frame(config):
+    masks = masks_of_batch(config, "decaying_tube", minimum_mask_ratio=0.3, mask_rate_decay=0.5)
+    later, earlier = masks[:, 1:], masks[:, :-1]
+    assert (later <= earlier).all()
+
+    counts = masks.sum(dim=-1)
+    first_rate = counts[:, :1] / 36
+    expected = (first_rate * 0.5 ** torch.arange(3)).clamp(min=0.3) * 36
+    # Counts are whole numbers, of the first frame too.
+    assert (counts - expected).abs().max() <= 1
+    # Only where the first rate is at the limit, which cos(pi/2 u) < 0.3 does in 19% of the draws, there is no decay.
+    assert (counts[:, 1] < counts[:, 0]).double().mean().item() == pytest.approx(0.81, abs=0.06)
+    assert counts.min() == 11
+
+
+def test_decaying_tube_of_an_image_is_a_tube(config):
+    feature = make_feature(codes=make_codes(t=1), seed=3)
+    batches = [make_collator(config, strategy=strategy)([feature]) for strategy in ("tube", "decaying_tube")]
+    assert torch.equal(*(batch["input_ids"] for batch in batches))
+
+
 def test_random_masks_every_frame_at_the_rate_of_its_clip(config):
     masks = masks_of_batch(config, "random")
     counts = masks.sum(dim=-1)
@@ -135,7 +157,7 @@ def test_rates_follow_schedule_and_minimum(config, strategy):
     assert shares.item() == pytest.approx(0.5, abs=0.05)
 
 
-@pytest.mark.parametrize("strategy", ("tube", "random", "diffusion_forcing"))
+@pytest.mark.parametrize("strategy", ("tube", "decaying_tube", "random", "diffusion_forcing"))
 def test_strategies_handle_mixed_sizes(config, strategy):
     features = [make_feature(), make_feature(codes=make_codes(2, 4, 4)), make_feature(codes=make_codes(1, 8, 12))]
     batch = make_collator(config, strategy=strategy, minimum_mask_ratio=1.0)(features)
@@ -224,6 +246,48 @@ def test_seed_leaves_the_default_generator_alone(config):
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_seeds_of_features_make_rows_independent_of_the_batch(config):
+    features = [make_feature(codes=make_codes(seed=number), seed=2**64 - 1 - number) for number in range(8)]
+    collator = make_collator(config, seed=None, prompt_drop_probability=0.5)
+    whole = [row[row != config.pad_token_id] for row in collator(features)["input_ids"]]
+    alone = [row[row != config.pad_token_id] for feature in features for row in collator([feature])["input_ids"]]
+    assert all(torch.equal(*pair) for pair in zip(whole, alone, strict=True))
+    assert len({len(row) for row in whole}) == 2
+    assert not torch.equal(*(make_collator(config)([make_feature(seed=seed)])["input_ids"] for seed in (1, 2)))
+
+
+def test_every_row_has_a_label(config):
+    # One draw in 20 masks a single token, which is a new line in one case out of five.
+    collator = make_collator(config, minimum_mask_ratio=0.0)
+    labels = collator([make_feature(codes=make_codes(1, 4, 4))] * 500)["labels"]
+    num_labels = (labels != -100).sum(dim=1)
+    assert num_labels.min() == 1
+
+
+@pytest.mark.parametrize("attention", ("sdpa", "eager"))
+def test_images_and_videos_in_one_batch_have_the_loss_of_each_alone(config, attention):
+    model = LumosForCausalLM._from_config(config, attn_implementation=attention).double().eval()
+    images = [make_feature(codes=make_codes(1, 8, 4, seed), fps=1, text_ids=[5] * seed, seed=seed) for seed in (1, 2)]
+    videos = [make_feature(codes=make_codes(3, 4, 8, seed), seed=seed) for seed in (3, 4)]
+    collator = make_collator(config)
+    losses, gradients, num_labels = [], [], []
+    for features in (images, videos, [*images, *videos]):
+        batch = collator(features)
+        loss = model(**batch).loss
+        model.zero_grad()
+        loss.backward()
+        losses.append(loss.item())
+        gradients.append(model.lm_head.weight.grad.clone())
+        num_labels.append((batch["labels"] != -100).sum().item())
+
+    # A mean over tokens: each kind counts by its number of masked visual tokens.
+    shares = [count / num_labels[2] for count in num_labels[:2]]
+    assert sum(shares) == 1
+    assert losses[0] != pytest.approx(losses[1], abs=1e-3)
+    assert losses[2] == pytest.approx(shares[0] * losses[0] + shares[1] * losses[1], abs=1e-7)
+    torch.testing.assert_close(gradients[2], shares[0] * gradients[0] + shares[1] * gradients[1], atol=1e-8, rtol=1e-5)
+
+
 @pytest.mark.parametrize("seed", (None, 7))
 def test_workers_draw_different_masks(config, seed):
     loader = torch.utils.data.DataLoader(
@@ -235,8 +299,8 @@ def test_workers_draw_different_masks(config, seed):
 
 def test_can_be_pickled(config):
     collator = make_collator(config, seed=7)
-    copy = pickle.loads(pickle.dumps(collator))
-    assert torch.equal(copy([make_feature()])["input_ids"], collator([make_feature()])["input_ids"])
+    unpickled = pickle.loads(pickle.dumps(collator))
+    assert torch.equal(unpickled([make_feature()])["input_ids"], collator([make_feature()])["input_ids"])
 
 
 def test_trains_with_a_stock_trainer(config, tmp_path):
@@ -297,11 +361,42 @@ def test_trains_with_a_stock_trainer(config, tmp_path):
         ({"text_ids": None}, "`caption` must be a text that is not empty, .* got None"),
         ({"text_ids": None, "caption": "  "}, "`caption` must be a text that is not empty, .* got '  '"),
         ({"text_ids": None, "caption": "a kite"}, "`tokenizer` must be given"),
+        ({"codes": [[[1, 2], [3]]]}, "`codes` must be integers .* got rows of mixed sizes"),
+        ({"height": 64}, "`height` must agree with `codes`, got 64 pixels and codes of 32 pixels"),
+        ({"width": 32}, "`width` must agree with `codes`, got 32 pixels and codes of 64 pixels"),
+        ({"seed": 0.5}, "`seed` must be an integer, got 0.5"),
     ),
 )
 def test_bad_features(config, changes, message):
     with pytest.raises(ValueError, match=rf"features\[1\]: {message}"):
         make_collator(config)([make_feature(), make_feature(**changes)])
+
+
+@pytest.mark.parametrize(
+    "origin, name",
+    (
+        ({"source": "kites/red.mp4", "clip": 7}, r"features\[1\] \(source 'kites/red.mp4', clip 7\)"),
+        ({"source": "kites/red.mp4"}, r"features\[1\] \(source 'kites/red.mp4'\)"),
+    ),
+)
+def test_bad_features_are_named_by_their_origin(config, origin, name):
+    with pytest.raises(ValueError, match=rf"^{name}: `codes` must lie in"):
+        make_collator(config)([make_feature(), make_feature(codes=make_codes() + 1, **origin)])
+
+
+@pytest.mark.parametrize("prompt_drop_probability", (0.0, 1.0))
+def test_sequences_longer_than_the_context(config, prompt_drop_probability):
+    num_visual = len(clean_row(config, [], make_codes()))
+    long_config = copy.deepcopy(config)
+    long_config.max_position_embeddings = num_visual + 5
+    collator = make_collator(long_config, prompt_drop_probability=prompt_drop_probability)
+    assert collator([make_feature(text_ids=[1, 2, 3])])["input_ids"].shape == (
+        1,
+        num_visual + 5 * (1 - int(prompt_drop_probability)),
+    )
+    message = rf"features\[1\] \(source 'b.mp4'\): .* context of {num_visual + 5} tokens, got {num_visual + 6} .* {num_visual} are"
+    with pytest.raises(ValueError, match=message):
+        collator([make_feature(), make_feature(text_ids=[1, 2, 3, 4], source="b.mp4")])
 
 
 def test_empty_batches(config):
@@ -316,6 +411,7 @@ def test_empty_batches(config):
         ({"mask_schedule": "cos"}, "`mask_schedule` must be one of .* got 'cos'"),
         ({"minimum_mask_ratio": 1.1}, r"`minimum_mask_ratio` must lie in \[0, 1\], got 1.1"),
         ({"prompt_drop_probability": -0.1}, r"`prompt_drop_probability` must lie in \[0, 1\], got -0.1"),
+        ({"mask_rate_decay": 1.5}, r"`mask_rate_decay` must lie in \[0, 1\], got 1.5"),
     ),
 )
 def test_bad_settings(config, changes, message):

@@ -234,7 +234,8 @@ def test_killed_runs_go_on_where_they_stopped(clips, whole, tmp_path):
     output = tmp_path / "output"
     rng = random.Random(0)
     num_shards = num_finished_shards(expected)
-    targets = sorted(rng.sample(range(num_shards - 1), NUM_KILLS))
+    # Not the last ones: a run that is done before it is killed would prove nothing.
+    targets = sorted(rng.sample(range(num_shards // 2), NUM_KILLS))
     for target in targets:
         assert kill_when(partial(tokenize, clips, output, num_proc=1), output, target, rng.uniform(0, 0.05))
         assert target <= num_finished_shards(output) < num_shards

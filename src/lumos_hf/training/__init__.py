@@ -8,6 +8,7 @@ Names that need the `datasets` library, an optional dependency, are imported whe
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .batch_sampler import BatchedDataset, BucketBatchSampler
 from .data_collator import DataCollatorForDiffusionForcing
 
 
@@ -23,6 +24,8 @@ _LAZY_MODULES = {
 }
 
 __all__ = [
+    "BatchedDataset",
+    "BucketBatchSampler",
     "DataCollatorForDiffusionForcing",
     "load_tokenized_dataset",
     "tokenize_dataset",

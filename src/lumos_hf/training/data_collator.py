@@ -25,7 +25,7 @@ from ..token_layout import (
 )
 
 
-STRATEGIES = ("tube", "random", "diffusion_forcing")
+STRATEGIES = ("tube", "decaying_tube", "random", "diffusion_forcing")
 IGNORED_LABEL = -100
 
 
@@ -33,9 +33,10 @@ IGNORED_LABEL = -100
 class _Clip:
     """
     A checked feature: `visual_ids` runs from video_start to the end, `prompt` is a text or the ids of one, `generator`
-    the clip's own, if it has one.
+    is the clip's own or else the collator's.
     """
 
+    name: str
     codes_shape: tuple[int, int, int]
     visual_ids: torch.LongTensor
     header_length: int
@@ -56,13 +57,18 @@ class DataCollatorForDiffusionForcing:
       prompt text, without bos and separator, which wins if both are there,
     - `fps`: frames per second, an integer,
     - `num_frames` (optional): pixel frames; by default the most that t latent frames hold,
-    - `seed` (optional): an integer from 0 that alone fixes the draws of this row, whatever else is in its batch, as
-      [`SeededClips`] gives.
+    - `height` and `width` (optional): in pixels, compared with `codes`,
+    - `seed` (optional): an integer. What is drawn for this clip then depends on it alone, not on other clips, workers or
+      earlier batches; [`BatchedDataset`] sets it,
+    - `source` and `clip` (optional): the file and its index in the data, which errors mention.
 
     Content tokens (codes and ends of lines) are masked. What is masked together is up to the strategy:
 
     - `"tube"`: one rate and one pattern per clip, the same in all of its frames. This is Lumos-1's temporal tube
       masking, without which a token could be copied from a neighbouring frame.
+    - `"decaying_tube"`: the pattern of frame k is part of that of frame k - 1, at `rate * mask_rate_decay**k` but never
+      below `minimum_mask_ratio`. Later frames thus see more of themselves. This is ours, for ablation; neither the
+      paper nor the official code has it.
     - `"random"`: one rate per clip, a pattern of its own for each frame.
     - `"diffusion_forcing"`: a rate and a pattern of its own for each frame.
 
@@ -70,17 +76,21 @@ class DataCollatorForDiffusionForcing:
     in the loss, by which the Trainer averages over accumulated batches. Dropping a prompt removes everything before
     video_start, which leaves the unconditional sequence of classifier-free guidance.
 
+    Rows are padded, not packed: with batches of one shape ([`BucketBatchSampler`]) only prompts differ in length, and
+    attention leaves padding out.
+
     Args:
         config ([`LumosConfig`]): names the token ids.
         tokenizer (`PreTrainedTokenizerBase`, *optional*): needed for features with a `caption` only.
-        strategy (`str`, defaults to `"tube"`): `"tube"`, `"random"` or `"diffusion_forcing"`.
+        strategy (`str`, defaults to `"tube"`): `"tube"`, `"decaying_tube"`, `"random"` or `"diffusion_forcing"`.
         mask_schedule (`str`, defaults to `"cosine"`): turns a uniform draw into a mask rate, as in
             [`MaskDecodingScheduler`].
         minimum_mask_ratio (`float`, defaults to 0.7): lower limit of the rate.
         prompt_drop_probability (`float`, defaults to 0.1): share of prompts to drop.
         seed (`int`, *optional*):
             Seeds a generator of the collator's own, offset by the number of the data loader's worker. By default the
-            draws come from torch's default generator, which the Trainer seeds, saves and restores.
+            draws come from torch's default generator, which the Trainer seeds. The seed of a feature goes before both.
+        mask_rate_decay (`float`, defaults to 0.9): what `"decaying_tube"` multiplies the rate with from frame to frame.
 
     Raises:
         ValueError: for an unknown strategy or schedule, or a number outside [0, 1].
@@ -93,12 +103,13 @@ class DataCollatorForDiffusionForcing:
     minimum_mask_ratio: float = 0.7
     prompt_drop_probability: float = 0.1
     seed: int | None = None
+    mask_rate_decay: float = 0.9
     _scheduler: MaskDecodingScheduler = field(init=False, repr=False, compare=False)
     _generator: torch.Generator | None = field(init=False, repr=False, compare=False, default=None)
 
     def __post_init__(self) -> None:
         check_choice("strategy", self.strategy, STRATEGIES)
-        for name in ("minimum_mask_ratio", "prompt_drop_probability"):
+        for name in ("minimum_mask_ratio", "prompt_drop_probability", "mask_rate_decay"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` must lie in [0, 1], got {getattr(self, name)}.")
         self._scheduler = MaskDecodingScheduler(mask_schedule=self.mask_schedule)
@@ -112,33 +123,45 @@ class DataCollatorForDiffusionForcing:
             `input_ids`, `labels` and `attention_mask`, each int64 `(B, L)`, padded on the right.
 
         Raises:
-            ValueError: for a bad feature; the message names its index.
+            ValueError: for a bad feature, or a sequence that is longer than `config.max_position_embeddings`; the
+                message names the index, and the source if there is one.
         """
         if not features:
             raise ValueError("`features` must hold at least one clip, got none.")
         clips = [self._read_clip(index, feature) for index, feature in enumerate(features)]
         prefixes = self._prefixes(clips)
+        self._check_lengths(clips, prefixes)
+        is_dropped = self._draw_dropped(clips)
         masks = self._draw_masks(clips)
-        rows = [self._row(*parts) for parts in zip(clips, prefixes, masks, strict=True)]
+        rows = [
+            self._row(clip, [] if dropped else prefix, mask)
+            for clip, prefix, dropped, mask in zip(clips, prefixes, is_dropped, masks, strict=True)
+        ]
         return self._pad(rows)
 
     def _read_clip(self, index: int, feature: Mapping[str, Any]) -> _Clip:
+        name = _feature_name(index, feature)
         try:
             codes = self._read_codes(_required(feature, "codes"))
+            self._check_size(feature, codes)
             fps = _integer("fps", _required(feature, "fps"))
             duration = video_duration(self._num_frames(feature, len(codes)), fps)
             return _Clip(
+                name=name,
                 codes_shape=tuple(codes.shape),
                 visual_ids=sequence_from_codes([], codes, duration, fps, self.config),
                 header_length=len(video_header_ids(duration, fps, self.config)),
                 prompt=self._read_prompt(feature, codes.shape, duration, fps),
-                generator=_own_generator(feature),
+                generator=self._generator_of(feature),
             )
         except ValueError as error:
-            raise ValueError(f"features[{index}]: {error}") from error
+            raise ValueError(f"{name}: {error}") from error
 
     def _read_codes(self, value: Any) -> torch.LongTensor:
-        codes = np.asarray(value)
+        try:
+            codes = np.asarray(value)
+        except ValueError as error:
+            raise ValueError("`codes` must be integers of the shape (t, h, w), got rows of mixed sizes.") from error
         if codes.ndim != 3 or codes.size == 0 or codes.dtype.kind not in "iu":
             raise ValueError(
                 f"`codes` must be integers of the shape (t, h, w), got the shape {codes.shape} and the type "
@@ -150,6 +173,14 @@ class DataCollatorForDiffusionForcing:
                 f"`codes` must lie in 0..{self.config.visual_vocab_size - 1}, got values from {lowest} to {highest}."
             )
         return torch.from_numpy(codes.astype(np.int64))
+
+    def _check_size(self, feature: Mapping[str, Any], codes: torch.LongTensor) -> None:
+        for name, cells in zip(("height", "width"), codes.shape[1:], strict=True):
+            pixels = cells * self.config.spatial_compression
+            if feature.get(name) is not None and feature[name] != pixels:
+                raise ValueError(
+                    f"`{name}` must agree with `codes`, got {feature[name]} pixels and codes of {pixels} pixels."
+                )
 
     def _num_frames(self, feature: Mapping[str, Any], num_latents: int) -> int:
         num_frames = feature.get("num_frames")
@@ -184,50 +215,64 @@ class DataCollatorForDiffusionForcing:
             raise ValueError(f"`text_ids` must lie in 0..{self.config.visual_token_offset - 1}, got {value!r}.")
         return text_ids.tolist()
 
+    def _generator_of(self, feature: Mapping[str, Any]) -> torch.Generator | None:
+        if feature.get("seed") is not None:
+            return torch.Generator().manual_seed(_integer("seed", feature["seed"]))
+        if self.seed is not None and self._generator is None:
+            worker = torch.utils.data.get_worker_info()
+            self._generator = torch.Generator().manual_seed(self.seed + (0 if worker is None else worker.id))
+        return self._generator
+
     def _prefixes(self, clips: list[_Clip]) -> list[list[int]]:
-        """What stands before video_start in each row; nothing where the prompt is dropped."""
-        dropped = self._draw_dropped(clips)
-        kept_texts = [
-            clip.prompt for clip, drop in zip(clips, dropped, strict=True) if not drop and isinstance(clip.prompt, str)
-        ]
-        tokenized = iter(self._tokenize(kept_texts))
+        """What stands before video_start in each row."""
+        tokenized = iter(self._tokenize([clip.prompt for clip in clips if isinstance(clip.prompt, str)]))
         return [
-            [] if drop else prompt_ids(next(tokenized) if isinstance(clip.prompt, str) else clip.prompt, self.config)
-            for clip, drop in zip(clips, dropped, strict=True)
+            prompt_ids(next(tokenized) if isinstance(clip.prompt, str) else clip.prompt, self.config) for clip in clips
         ]
 
     def _tokenize(self, texts: list[str]) -> list[list[int]]:
         return self.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
 
+    def _check_lengths(self, clips: list[_Clip], prefixes: list[list[int]]) -> None:
+        """Of prompts that get dropped too: what is wrong with a clip must not depend on chance."""
+        limit = self.config.max_position_embeddings
+        for clip, prefix in zip(clips, prefixes, strict=True):
+            length = len(prefix) + len(clip.visual_ids)
+            if length > limit:
+                raise ValueError(
+                    f"{clip.name}: the prompt and `codes` must fit into the context of {limit} tokens, got "
+                    f"{length} tokens, of which {len(clip.visual_ids)} are visual."
+                )
+
     def _draw_dropped(self, clips: list[_Clip]) -> list[bool]:
         if self.prompt_drop_probability == 0:
             return [False] * len(clips)
-        return [self._draw_uniforms(clip, 1).item() < self.prompt_drop_probability for clip in clips]
+        return [_draw_uniforms(1, clip).item() < self.prompt_drop_probability for clip in clips]
 
     def _draw_masks(self, clips: list[_Clip]) -> list[torch.BoolTensor]:
         """Per clip a mask over the content positions of its frames, `(t, h * (w + 1))`."""
         # All rates first, then the patterns clip by clip: the order of the official code, which a seed relies on.
         rates = [self._draw_rates(clip) for clip in clips]
-        return [self._draw_mask(clip, clip_rates) for clip, clip_rates in zip(clips, rates, strict=True)]
+        return [self._draw_mask(*parts) for parts in zip(clips, rates, strict=True)]
 
     def _draw_rates(self, clip: _Clip) -> torch.Tensor:
-        num_rates = clip.codes_shape[0] if self.strategy == "diffusion_forcing" else 1
-        return self._scheduler.sample_mask_ratio(self._draw_uniforms(clip, num_rates), self.minimum_mask_ratio)
+        """Mask rates of the frames `(t,)`, or one for all of them, `(1,)`."""
+        t = clip.codes_shape[0]
+        num_rates = t if self.strategy == "diffusion_forcing" else 1
+        rates = self._scheduler.sample_mask_ratio(_draw_uniforms(num_rates, clip), self.minimum_mask_ratio)
+        if self.strategy == "decaying_tube":
+            return (rates * self.mask_rate_decay ** torch.arange(t)).clamp(min=self.minimum_mask_ratio)
+        return rates
 
     def _draw_mask(self, clip: _Clip, rates: torch.Tensor) -> torch.BoolTensor:
         t, h, w = clip.codes_shape
-        num_patterns = 1 if self.strategy == "tube" else t
-        uniforms = self._draw_uniforms(clip, num_patterns * h * (w + 1)).view(num_patterns, -1)
-        return self._scheduler.training_mask(rates.expand(num_patterns), uniforms).expand(t, -1)
-
-    def _draw_uniforms(self, clip: _Clip, count: int) -> torch.Tensor:
-        return torch.rand(count, generator=clip.generator or self._shared_generator())
-
-    def _shared_generator(self) -> torch.Generator | None:
-        if self.seed is not None and self._generator is None:
-            worker = torch.utils.data.get_worker_info()
-            self._generator = torch.Generator().manual_seed(self.seed + (0 if worker is None else worker.id))
-        return self._generator
+        num_patterns = 1 if self.strategy in ("tube", "decaying_tube") else t
+        uniforms = _draw_uniforms(num_patterns * h * (w + 1), clip).view(num_patterns, -1)
+        num_masks = max(num_patterns, len(rates))
+        mask = self._scheduler.training_mask(rates.expand(num_masks), uniforms.expand(num_masks, -1))
+        # Without a visual token among what is masked, as can happen at rates near 0, the mean loss would be 0 / 0.
+        has_label = mask.unflatten(-1, (h, w + 1))[..., :w].any()
+        return mask.expand(t, -1) if has_label else self._draw_mask(clip, rates)
 
     def _row(
         self, clip: _Clip, prefix_ids: list[int], content_mask: torch.BoolTensor
@@ -263,19 +308,19 @@ class DataCollatorForDiffusionForcing:
         }
 
 
+def _draw_uniforms(count: int, clip: _Clip) -> torch.Tensor:
+    return torch.rand(count, generator=clip.generator)
+
+
+def _feature_name(index: int, feature: Mapping[str, Any]) -> str:
+    origin = [f"{key} {feature[key]!r}" for key in ("source", "clip") if feature.get(key) is not None]
+    return f"features[{index}]" + (f" ({', '.join(origin)})" if origin else "")
+
+
 def _required(feature: Mapping[str, Any], key: str) -> Any:
     if feature.get(key) is None:
         raise ValueError(f"`{key}` is missing, got the keys {sorted(feature)}.")
     return feature[key]
-
-
-def _own_generator(feature: Mapping[str, Any]) -> torch.Generator | None:
-    if feature.get("seed") is None:
-        return None
-    seed = _integer("seed", feature["seed"])
-    if seed < 0:
-        raise ValueError(f"`seed` must be at least 0, got {seed}.")
-    return torch.Generator().manual_seed(seed)
 
 
 def _integer(name: str, value: Any) -> int:
