@@ -1,0 +1,160 @@
+# Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
+"""
+What full and LoRA fine-tuning have in common: the official recipe, arguments, a stock `Trainer`, resuming.
+
+There is no average of the weights (EMA): the official recipe has none, and no gain of one was measured here.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import HfArgumentParser, Trainer, TrainingArguments
+
+from ..pipeline_lumos_video import LumosVideoPipeline
+from .callbacks import FrameLossCallback, SampleGridCallback
+from .data_collator import DataCollatorForDiffusionForcing
+from .loss_curve import save_loss_curve
+from .seeded_clips import EpochCallback, SeededClips
+from .tokenized_dataset import load_tokenized_dataset, video_tokenizer_checksum
+
+
+# For `TrainingArguments`. The official learning rates lie between 2.5e-5 and 5e-5; how long the official warm-up lasts is
+# not known but for that it is short, so these steps are a choice.
+OFFICIAL_RECIPE: dict[str, Any] = {
+    "learning_rate": 2.5e-5,
+    "lr_scheduler_type": "constant_with_warmup",
+    "warmup_steps": 100,
+    "adam_beta1": 0.9,
+    "adam_beta2": 0.95,
+    "weight_decay": 0.1,
+    "max_grad_norm": 4.0,
+    "per_device_train_batch_size": 1,
+    "per_device_eval_batch_size": 1,
+    "bf16": True,
+    "activation_checkpointing": True,
+    "ddp_find_unused_parameters": False,
+    # What the collator reads are columns that the model does not.
+    "remove_unused_columns": False,
+    "label_names": ["labels"],
+    "report_to": "tensorboard",
+    "logging_steps": 10,
+    "eval_strategy": "steps",
+    "eval_steps": 500,
+    "save_steps": 500,
+    "save_total_limit": 2,
+}
+
+
+@dataclass
+class FinetuningArguments:
+    """What fine-tuning needs besides `TrainingArguments`."""
+
+    model: str = field(metadata={"help": "Checkpoint to begin with: a directory or a repository on the Hub."})
+    data: str = field(metadata={"help": "A directory that `lumos-hf tokenize` wrote with the same checkpoint."})
+    eval_clips: int = field(
+        default=8, metadata={"help": "Clips to hold out, for the loss of each frame at every evaluation."}
+    )
+    mask_strategy: str = field(default="tube", metadata={"help": "tube, random or diffusion_forcing."})
+    mask_schedule: str = field(default="cosine", metadata={"help": "Turns a uniform draw into a mask ratio."})
+    minimum_mask_ratio: float = field(default=0.7, metadata={"help": "Lower limit of the mask ratio."})
+    prompt_drop_probability: float = field(default=0.1, metadata={"help": "Share of prompts to drop."})
+    sample_prompts: list[str] = field(default_factory=list, metadata={"help": "Prompts to sample while training."})
+    sample_steps: int = field(default=500, metadata={"help": "Optimizer steps between two sheets of samples."})
+
+
+def parse_arguments(
+    dataclass_types: Iterable[type], arguments: Sequence[str] | None, **defaults: Any
+) -> tuple[Any, ...]:
+    """
+    Instances of the given types and, last, `TrainingArguments` with the official recipe as its defaults.
+
+    Args:
+        dataclass_types: see `HfArgumentParser`.
+        arguments: of the command line; by default those of this process.
+        defaults: that go before those of the recipe and of the types.
+    """
+    parser = HfArgumentParser((*dataclass_types, TrainingArguments))
+    parser.set_defaults(**{**OFFICIAL_RECIPE, "use_cpu": not torch.cuda.is_available(), **defaults})
+    return parser.parse_args_into_dataclasses(args=arguments)
+
+
+def build_trainer(
+    model: nn.Module, pipe: LumosVideoPipeline, arguments: FinetuningArguments, training_arguments: TrainingArguments
+) -> Trainer:
+    """
+    A stock `Trainer` with AR-DF batches of a tokenised set and the callbacks of this package.
+
+    Masks follow from `data_seed`, or else `seed`, epoch and clip, so that a run that was interrupted and one on several
+    devices draw the same ones.
+
+    Args:
+        model: `pipe.transformer`, or a peft model around it.
+        pipe: its video tokenizer, in float32, is the one that the set was made with.
+        arguments: of this package.
+        training_arguments: of the Trainer.
+
+    Raises:
+        ValueError: if the set cannot be used with this checkpoint or is too small, or an argument is out of range.
+    """
+    collator = DataCollatorForDiffusionForcing(
+        pipe.transformer.config,
+        pipe.tokenizer,
+        strategy=arguments.mask_strategy,
+        mask_schedule=arguments.mask_schedule,
+        minimum_mask_ratio=arguments.minimum_mask_ratio,
+        prompt_drop_probability=arguments.prompt_drop_probability,
+    )
+    dataset = load_tokenized_dataset(arguments.data, video_tokenizer_checksum(pipe.vqvae))
+    if not 1 <= arguments.eval_clips < len(dataset):
+        raise ValueError(
+            f"`eval_clips` must be at least 1 and leave a clip of the {len(dataset)} in '{arguments.data}' to train on, got "
+            f"{arguments.eval_clips}."
+        )
+    seed = training_arguments.seed if training_arguments.data_seed is None else training_arguments.data_seed
+    parts = dataset.train_test_split(test_size=arguments.eval_clips, seed=seed)
+    clips = SeededClips(parts["train"], seed)
+    trainer = Trainer(
+        model,
+        training_arguments,
+        collator,
+        train_dataset=clips,
+        eval_dataset=SeededClips(parts["test"], seed),
+        callbacks=[EpochCallback(clips)],
+    )
+    trainer.add_callback(FrameLossCallback(trainer, parts["test"]))
+    if arguments.sample_prompts:
+        trainer.add_callback(SampleGridCallback(pipe, arguments.sample_prompts, arguments.sample_steps))
+    return trainer
+
+
+def train(trainer: Trainer) -> None:
+    """
+    Trains, from the last complete checkpoint in the output directory if there is one, or from `resume_from_checkpoint`,
+    and plots the loss to `loss.png`.
+    """
+    output = Path(trainer.args.output_dir)
+    trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint or last_complete_checkpoint(output))
+    if trainer.is_world_process_zero():
+        save_loss_curve(trainer.state.log_history, output / "loss.png")
+
+
+def last_complete_checkpoint(output_dir: Path) -> str | None:
+    """The Trainer's newest checkpoint that a kill did not leave half written."""
+    checkpoints = sorted(
+        output_dir.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True
+    )
+    return next((str(path) for path in checkpoints if _is_complete(path)), None)
+
+
+def _is_complete(checkpoint: Path) -> bool:
+    """Whether its last file, the state of the Trainer, is there as a whole."""
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        return False
+    return True

@@ -1,0 +1,142 @@
+# Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
+"""Each example for two steps on the demo checkpoint, and for one more: it goes on where it stopped."""
+
+import importlib.util
+import json
+import random
+import sys
+from pathlib import Path
+
+import PIL.Image
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from lumos_hf import CosmosVideoTokenizer, LumosVideoPipeline, demo_checkpoint
+from lumos_hf.demo.clips import FPS, caption, draw_clip, single_specs
+from lumos_hf.media import write_media
+from lumos_hf.training import tokenize_dataset
+
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+PROMPT = "A red star jumps in the snow."
+NUM_CLIPS = 5
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clips")
+    for index in range(NUM_CLIPS):
+        spec = single_specs()[37 * index]
+        write_media(folder / f"{index}.mp4", [PIL.Image.fromarray(frame).reduce(2) for frame in draw_clip(spec)], FPS)
+        (folder / f"{index}.txt").write_text(caption(spec, random.Random(index)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tokenized(clips, tmp_path_factory):
+    output = tmp_path_factory.mktemp("tokenized")
+    tokenize_dataset(clips, demo_checkpoint(), output, height=64, width=64, num_frames=5)
+    return output
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """The demo, which samples less by default."""
+    pipe = LumosVideoPipeline.from_pretrained(demo_checkpoint())
+    pipe.register_to_config(default_num_frames=5, default_num_inference_steps=1, default_height=64, default_width=64)
+    directory = tmp_path_factory.mktemp("checkpoint")
+    pipe.save_pretrained(directory)
+    return directory
+
+
+def load_example(name):
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses look their module up.
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def run(name, model, data, output, *more):
+    arguments = ["--model", str(model), "--data", str(data), "--output_dir", str(output), "--use_cpu", "True"]
+    load_example(name).main([*arguments, "--logging_steps", "1", "--save_steps", "1", "--disable_tqdm", "True", *more])
+    newest = max(output.glob("checkpoint-*"), key=lambda path: path.stat().st_mtime)
+    history = json.loads((newest / "trainer_state.json").read_text())["log_history"]
+    assert (output / "loss.png").stat().st_size > 0
+    assert list((output / "runs").rglob("events.out.tfevents.*"))
+    return [entry["step"] for entry in history if "loss" in entry]
+
+
+# No warm-up, and rates at which a step shows in bfloat16.
+FINETUNING = ["--eval_clips", "1", "--eval_steps", "2", "--warmup_steps", "0", "--learning_rate", "0.05"]
+SAMPLING = ["--sample_prompts", PROMPT, "--sample_steps", "2"]
+
+
+def codes(pipe):
+    pipe.set_progress_bar_config(disable=True)
+    return pipe(PROMPT, generator=torch.Generator().manual_seed(0), output_type="latent").frames
+
+
+def test_finetune(checkpoint, tokenized, tmp_path):
+    steps = run("finetune", checkpoint, tokenized, tmp_path, *FINETUNING, *SAMPLING, "--max_steps", "2")
+    assert steps == [1, 2]
+    assert (tmp_path / "frame_loss.png").exists() and (tmp_path / "samples" / "step-000002.png").exists()
+    assert run("finetune", checkpoint, tokenized, tmp_path, *FINETUNING, "--max_steps", "3") == [1, 2, 3]
+
+    trained, base = (LumosVideoPipeline.from_pretrained(directory) for directory in (tmp_path, checkpoint))
+    assert not torch.equal(codes(trained), codes(base))
+    assert trained.config.default_num_frames == base.config.default_num_frames == 5
+
+
+def test_finetune_lora(checkpoint, tokenized, tmp_path):
+    steps = run("finetune_lora", checkpoint, tokenized, tmp_path, *FINETUNING, *SAMPLING, "--max_steps", "2")
+    assert steps == [1, 2]
+    assert (tmp_path / "samples" / "step-000002.png").exists()
+    assert run("finetune_lora", checkpoint, tokenized, tmp_path, *FINETUNING, "--max_steps", "3") == [1, 2, 3]
+
+    pipe = LumosVideoPipeline.from_pretrained(checkpoint)
+    before = codes(pipe)
+    pipe.load_lora_weights(tmp_path)
+    assert not torch.equal(codes(pipe), before)
+
+
+def test_finetune_tokenizer(checkpoint, clips, tmp_path):
+    size = ["--height", "64", "--width", "64", "--num_frames", "5", "--fps", str(FPS)]
+    more = [*size, "--per_device_train_batch_size", "2", "--warmup_steps", "0"]
+    (clips / "broken.mp4").write_bytes(b"not a video")
+    assert run("finetune_tokenizer", checkpoint, clips, tmp_path, *more, "--max_steps", "2") == [1, 2]
+    assert run("finetune_tokenizer", checkpoint, clips, tmp_path, *more, "--max_steps", "3") == [1, 2, 3]
+
+    CosmosVideoTokenizer.from_pretrained(tmp_path / "vqvae")
+    trained, base = (
+        load_file(directory / "vqvae" / "diffusion_pytorch_model.safetensors") for directory in (tmp_path, checkpoint)
+    )
+    changed = {name.split(".")[0] for name in base if not torch.equal(trained[name], base[name])}
+    assert changed == {"decoder", "post_quant_conv"}
+
+
+def test_sets_of_another_tokenizer_are_refused(checkpoint, tokenized, tmp_path):
+    copy = tmp_path / "checkpoint"
+    pipe = LumosVideoPipeline.from_pretrained(checkpoint)
+    next(pipe.vqvae.encoder.parameters()).data.mul_(2)
+    pipe.save_pretrained(copy)
+    with pytest.raises(ValueError, match="was made with another video tokenizer"):
+        run("finetune", copy, tokenized, tmp_path / "output", *FINETUNING, "--max_steps", "2")
+
+
+@pytest.mark.parametrize("eval_clips", ["0", str(NUM_CLIPS)])
+def test_too_many_or_too_few_clips_to_evaluate(checkpoint, tokenized, tmp_path, eval_clips):
+    with pytest.raises(ValueError, match=f"`eval_clips` must be at least 1 .* {NUM_CLIPS} in .*, got {eval_clips}"):
+        run("finetune", checkpoint, tokenized, tmp_path, "--max_steps", "2", "--eval_clips", eval_clips)
+
+
+@pytest.mark.parametrize("path", sorted((EXAMPLES / "accelerate").glob("*.yaml")), ids=lambda path: path.stem)
+def test_accelerate_reads_the_configurations(path):
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    config = load_config_from_file(str(path))
+    assert config.mixed_precision == "bf16"
+    assert set(yaml.safe_load(path.read_text())) <= set(vars(config))
