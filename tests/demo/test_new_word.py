@@ -4,6 +4,7 @@
 import json
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -14,7 +15,7 @@ from lumos_hf.demo.measure import judge, observe
 from lumos_hf.demo.vocabulary import SIZE_TOKEN_OFFSET
 
 
-ARGUMENTS = ["--num-clips", "4", "--num-prompts", "1", "--steps", "2"]
+ARGUMENTS = ["--num-clips", "2", "--num-prompts", "1", "--steps", "2"]
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +54,11 @@ def test_a_second_run_computes_nothing_again(output):
     assert {file: file.stat().st_mtime_ns for file in files} == times
 
 
+def test_the_directory_of_other_settings_is_refused(output):
+    with pytest.raises(ValueError, match=r"`--output` .* holds a run with .*'steps': 2.*; choose another directory"):
+        new_word.main(["--output", str(output), *ARGUMENTS[:-1], "3"])
+
+
 def test_held_out_prompts_are_distinct_and_of_kinds_that_no_training_clip_shows():
     prompts = new_word.held_out_twin_prompts(new_word.NUM_PROMPTS)
     assert len({prompt for _, prompt in prompts}) == new_word.NUM_PROMPTS
@@ -73,6 +79,6 @@ def test_drawn_twins_score_one():
 def test_the_picture_shows_before_above_after(tmp_path):
     before, after = (np.full((3, 9, SIZE, SIZE, 3), value, np.uint8) for value in (50, 200))
     new_word.save_comparison(tmp_path / "sheet.png", before, after, rows=2, columns=2)
-    sheet = np.asarray(new_word.PIL.Image.open(tmp_path / "sheet.png").convert("L"))
+    sheet = np.asarray(PIL.Image.open(tmp_path / "sheet.png").convert("L"))
     first_column = sheet[SIZE // 2 :: SIZE + 4, SIZE // 2]
     assert first_column.tolist() == [50, 200, 50, 200]

@@ -168,6 +168,7 @@ def teach(pipe: LumosVideoPipeline, clips: TrainingClips, output: Path, steps: i
         learning_rate=LEARNING_RATE,
         lr_scheduler_type="cosine",
         warmup_steps=WARMUP_STEPS,
+        bf16=True,
         use_cpu=not torch.cuda.is_available(),
         logging_steps=SAVE_STEPS // 2,
         save_steps=SAVE_STEPS,
@@ -221,6 +222,24 @@ def save_comparison(path: Path, before: np.ndarray, after: np.ndarray, rows: int
     contact_sheet(sheet).save(path)
 
 
+def claim_directory(output: Path, settings: dict[str, int]) -> None:
+    """
+    Makes `output` the directory of a run with these settings, and of no other one.
+
+    Raises:
+        ValueError: if it has files of a run with other settings, which that run would go on from.
+    """
+    file = output / "settings.json"
+    if not file.exists():
+        output.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(settings))
+    earlier = json.loads(file.read_text())
+    if earlier != settings:
+        raise ValueError(
+            f"`--output` '{output}' holds a run with {earlier}, not {settings}; choose another directory."
+        )
+
+
 @contextmanager
 def report_time(stage: str) -> Iterator[None]:
     """Prints how long a stage took; one that an earlier run had finished takes no time."""
@@ -244,7 +263,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help=f"held-out prompts for twins, and again for one and for two known characters; at most {NUM_PROMPTS}",
     )
     args = parser.parse_args(arguments)
-    args.output.mkdir(parents=True, exist_ok=True)
+    claim_directory(args.output, {"num_clips": args.num_clips, "steps": args.steps, "num_prompts": args.num_prompts})
     groups = {
         WORD: held_out_twin_prompts(args.num_prompts),
         "one character": held_out_prompts(single_specs(), args.num_prompts),
