@@ -47,11 +47,13 @@ def test_the_new_word_and_its_embedding_are_saved_and_loaded(output):
 
 
 def test_a_second_run_computes_nothing_again(output):
+    weights = (output / "twin" / "adapter_model.safetensors").read_bytes()
     files = [*output.glob("*.npy"), *(output / "trainer").glob("*/adapter_model.safetensors")]
     times = {file: file.stat().st_mtime_ns for file in files}
     assert len(times) == 5
     new_word.main(["--output", str(output), *ARGUMENTS])
     assert {file: file.stat().st_mtime_ns for file in files} == times
+    assert (output / "twin" / "adapter_model.safetensors").read_bytes() == weights
 
 
 def test_the_directory_of_other_settings_is_refused(output):
