@@ -72,3 +72,16 @@ def test_noise_does_not_count_as_a_constant_background():
 def test_a_jumpy_path_has_more_jerk():
     clip = draw_clip(SPEC)
     assert observe(clip[[0, 4, 1, 5, 2, 6, 3, 7, 8]]).jerk > 10 * observe(clip).jerk
+
+
+def test_of_two_equal_characters_one_is_followed():
+    clip = draw_clip(ClipSpec((("heart", "red"), ("heart", "red")), "sea", relation="left"))
+    scene = background_image("sea", False)
+    for time, frame in enumerate(clip):
+        # The topmost rows of either character in turn, so that the other one is the larger.
+        side = slice(0, 64) if time % 2 else slice(64, 128)
+        top = np.flatnonzero((frame != scene).any(axis=(1, 2)))[0]
+        frame[top : top + 4, side] = scene[top : top + 4, side]
+    seen = observe(clip)
+    assert seen.motion == "still"
+    assert seen.jerk < 10

@@ -5,6 +5,7 @@ A mini-GenEval (shape, colour, count, background, relation) and mini-VBench (mot
 clips of [`lumos_hf.demo.clips`]. Needs no learned model: the scenes and the shapes are known.
 """
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
@@ -40,9 +41,9 @@ class Observation:
     Args:
         characters: `(shape, colour)`, left to right if they stand side by side, else top to bottom.
         background: the best matching scene.
-        motion: of the largest character.
+        motion: of the character that is the largest when it first appears.
         relation: `"left"` or `"above"` for two characters, else None.
-        jerk: mean length of the third difference of the largest character's path, pixels per frame cubed.
+        jerk: mean length of the third difference of that character's path, pixels per frame cubed.
         background_constancy: 1 minus the mean absolute change of scenery from frame to frame, relative to 255.
     """
 
@@ -62,8 +63,9 @@ def observe(clip: np.ndarray) -> Observation:
     whole = [(frame, blobs) for frame, blobs in zip(clip, frames) if len(blobs) == count]
     relation, tracks = _tracks(whole, count)
     characters = tuple((_shape(track), _colour(track)) for track in tracks)
-    path = np.array([max(blobs, key=lambda blob: blob.area).centre for blobs in frames if blobs])
-    areas = [max(blob.area for blob in blobs) for blobs in frames if blobs]
+    followed = _follow_largest(frames)
+    path = np.array([blob.centre for blob in followed])
+    areas = [blob.area for blob in followed]
     return Observation(characters, background, _motion(path, areas), relation, _jerk(path), _constancy(clip, frames))
 
 
@@ -108,6 +110,21 @@ def _tracks(
     ordered = [(frame, sorted(blobs, key=lambda blob: blob.centre[axis])) for frame, blobs in frames]
     tracks = [[(frame, blobs[i]) for frame, blobs in ordered] for i in range(count)]
     return (("left", "above")[axis] if count == 2 else None), tracks
+
+
+def _follow_largest(frames: list[list[Blob]]) -> list[Blob]:
+    """
+    The largest blob of the first frame that has one, then always the one nearest to where it was.
+
+    Of two equal characters, one is a few pixels larger in this frame and the other in the next.
+    """
+    followed: list[Blob] = []
+    for blobs in filter(None, frames):
+        if followed:
+            followed.append(min(blobs, key=lambda blob: math.dist(blob.centre, followed[-1].centre)))
+        else:
+            followed.append(max(blobs, key=lambda blob: blob.area))
+    return followed
 
 
 def _shape(track: list[tuple[np.ndarray, Blob]]) -> str:

@@ -16,7 +16,7 @@ from ..modeling_lumos import LumosForCausalLM
 from ..training.data_collator import DataCollatorForDiffusionForcing
 from .clips import FPS, ClipSpec, caption, draw_clip, is_held_out, pair_specs, single_specs
 from .train_tokenizer import pixels_to_video
-from .training_run import train
+from .training_run import computed_once, train
 from .vocabulary import demo_config, demo_text_tokenizer
 
 
@@ -81,15 +81,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{model.num_parameters():,} parameters")
 
     singles, pairs = (specs[: args.max_clips] for specs in training_specs())
-    codes_file = args.output / "codes.npy"
-    if not codes_file.exists():
-        args.output.mkdir(parents=True, exist_ok=True)
-        unfinished = codes_file.with_suffix(".unfinished.npy")
-        np.save(unfinished, tokenize_clips(singles + pairs, vqvae))
-        unfinished.replace(codes_file)
+    codes = computed_once(args.output / "codes.npy", lambda: tokenize_clips(singles + pairs, vqvae))
     train(
         model,
-        TokenizedClipDataset(singles, pairs, np.load(codes_file), args.steps * args.batch_size),
+        TokenizedClipDataset(singles, pairs, codes, args.steps * args.batch_size),
         DataCollatorForDiffusionForcing(config, demo_text_tokenizer(), minimum_mask_ratio=args.minimum_mask_ratio),
         args.output,
         steps=args.steps,

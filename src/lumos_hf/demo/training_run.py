@@ -1,9 +1,10 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
-"""The training run that the demo's tokenizer and generator have in common: a stock `Trainer` that resumes."""
+"""What the demo's training runs have in common: a stock `Trainer` that resumes, arrays that are computed once."""
 
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import Dataset
@@ -12,6 +13,16 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from ..training.loss_curve import save_loss_curve
 from ..training.muon import MuonWithAdamW
+
+
+def computed_once(file: Path, compute: Callable[[], np.ndarray]) -> np.ndarray:
+    """The array in `file`, which an earlier run may have left there, else what `compute` gives, saved to it."""
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = file.with_suffix(".unfinished.npy")
+        np.save(unfinished, compute())
+        unfinished.replace(file)
+    return np.load(file)
 
 
 def train(
