@@ -1,6 +1,7 @@
 # make demo      install into .venv and make a video
 # make test      the whole test suite, in the same .venv
-# make demo-train  train the demo checkpoint again;  make demo-score  measure it
+# make demo-train  train the demo checkpoint again;  make demo-score  measure it;  make demo-card  its model card
+# make bench     speed and memory, into benchmarks/RESULTS.md; about half an hour
 # make quality   formatting and lint, read only;  make style  the same, applied
 PYTHON ?= python3
 # Another build of PyTorch: make demo TORCH="torch --index-url https://download.pytorch.org/whl/cu130"
@@ -9,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUTPUTS := outputs
 
-.PHONY: demo test quality style bench demo-train demo-score
+.PHONY: demo test quality style bench demo-train demo-score demo-card
 
 $(VENV)/.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -36,7 +37,11 @@ style: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.installed-dev
-	$(BIN)/python benchmarks/decode.py
+	$(BIN)/python benchmarks/decode.py --height 128 --width 128
+	$(BIN)/python benchmarks/train_step.py
+	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/demo.py
+	$(BIN)/python benchmarks/gpu.py
 
 demo-train: $(VENV)/.installed-dev
 	$(BIN)/python -m lumos_hf.demo.train_tokenizer --output $(OUTPUTS)/demo-training/vqvae-joint
@@ -44,6 +49,9 @@ demo-train: $(VENV)/.installed-dev
 		--refine $(OUTPUTS)/demo-training/vqvae-joint --steps 4000 --learning-rate 1.5e-3
 	$(BIN)/python -m lumos_hf.demo.train_generator
 	$(BIN)/python -m lumos_hf.demo.assemble
+
+demo-card: $(VENV)/.installed-dev
+	$(BIN)/python -m lumos_hf.demo.card
 
 demo-score: $(VENV)/.installed-dev
 	$(BIN)/python -m lumos_hf.demo.score

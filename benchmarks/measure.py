@@ -66,6 +66,7 @@ def argument_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--wall-clock", action="store_true", help="not processor time, on CPUs")
     parser.add_argument("--height", type=int, default=256)
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--num-frames", type=int, default=5)
@@ -97,8 +98,8 @@ def prompt(config: LumosConfig, options: argparse.Namespace) -> list[int]:
     return prompt_ids(text_ids(options), config)
 
 
-def seconds(function: Callable[[], object], device: str) -> float:
-    clock = time.process_time if device == "cpu" else time.perf_counter
+def seconds(function: Callable[[], object], device: str, on_the_wall: bool = False) -> float:
+    clock = time.process_time if device == "cpu" and not on_the_wall else time.perf_counter
     synchronize(device)
     start = clock()
     function()
@@ -154,7 +155,9 @@ def comparison_cells(
     functions = (theirs, ours)
     for function in functions:
         function()
-    times = [[seconds(function, options.device) for function in functions] for _ in range(options.runs)]
+    times = [
+        [seconds(function, options.device, options.wall_clock) for function in functions] for _ in range(options.runs)
+    ]
     reference_times, our_times = zip(*times, strict=True)
     ratios = [before / after for before, after in times]
     peaks = [peak_megabytes(function, options.device) for function in functions]

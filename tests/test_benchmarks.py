@@ -48,6 +48,14 @@ def test_decode_measures_what_gives_the_same_codes(decode, tmp_path, capsys):
     assert all("| toy | float32 | 64x32, 5, 3 | 6 | 1 |" in line for line in lines[6:])
 
 
+def test_demo_measures_whole_videos(decode, tmp_path):
+    import demo
+
+    results = tmp_path / "RESULTS.md"
+    demo.main(["--runs=1", "--threads=1", f"--results={results}"])
+    assert "| demo | float32 | 128x128, 9, 12 | 1 |" in results.read_text()
+
+
 def test_the_reference_completes_sampled_videos(decode):
     options = decode.parse_arguments(TOY)
     from measure import build_model

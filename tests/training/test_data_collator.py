@@ -365,6 +365,7 @@ def test_trains_with_a_stock_trainer(config, tmp_path):
         ({"height": 64}, "`height` must agree with `codes`, got 64 pixels and codes of 32 pixels"),
         ({"width": 32}, "`width` must agree with `codes`, got 32 pixels and codes of 64 pixels"),
         ({"seed": 0.5}, "`seed` must be an integer, got 0.5"),
+        ({"seed": -1}, "`seed` must be at least 0, got -1"),
     ),
 )
 def test_bad_features(config, changes, message):

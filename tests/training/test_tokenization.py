@@ -28,6 +28,7 @@ from lumos_hf.demo.clips import FPS, caption, draw_clip, single_specs
 from lumos_hf.demo.vocabulary import demo_text_tokenizer
 from lumos_hf.media import write_media
 from lumos_hf.training import (
+    BucketBatchSampler,
     DataCollatorForDiffusionForcing,
     load_tokenized_dataset,
     tokenize_dataset,
@@ -205,6 +206,8 @@ def test_rows_are_features_of_the_collator(whole):
     dataset = load_tokenized_dataset(whole[0])
     batch = collator(list(dataset))
     assert batch["attention_mask"].sum(dim=1).tolist() == dataset["length"]
+    # By the columns of sizes, without reading the codes.
+    assert list(BucketBatchSampler(dataset)) == list(BucketBatchSampler(list(dataset)))
 
 
 def test_a_set_can_be_loaded_by_its_folder(whole):

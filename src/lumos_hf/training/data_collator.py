@@ -58,7 +58,7 @@ class DataCollatorForDiffusionForcing:
     - `fps`: frames per second, an integer,
     - `num_frames` (optional): pixel frames; by default the most that t latent frames hold,
     - `height` and `width` (optional): in pixels, compared with `codes`,
-    - `seed` (optional): an integer. What is drawn for this clip then depends on it alone, not on other clips, workers or
+    - `seed` (optional): an integer from 0. What is drawn for this clip then depends on it alone, not on other clips, workers or
       earlier batches; [`BatchedDataset`] sets it,
     - `source` and `clip` (optional): the file and its index in the data, which errors mention.
 
@@ -217,7 +217,10 @@ class DataCollatorForDiffusionForcing:
 
     def _generator_of(self, feature: Mapping[str, Any]) -> torch.Generator | None:
         if feature.get("seed") is not None:
-            return torch.Generator().manual_seed(_integer("seed", feature["seed"]))
+            seed = _integer("seed", feature["seed"])
+            if seed < 0:
+                raise ValueError(f"`seed` must be at least 0, got {seed}.")
+            return torch.Generator().manual_seed(seed)
         if self.seed is not None and self._generator is None:
             worker = torch.utils.data.get_worker_info()
             self._generator = torch.Generator().manual_seed(self.seed + (0 if worker is None else worker.id))
