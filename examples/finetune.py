@@ -29,10 +29,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def save(trainer: Trainer, pipe: LumosVideoPipeline) -> None:
-    """Writes the whole pipeline; the Trainer gathers the transformer where its weights are sharded."""
+    """Writes the whole pipeline. `trainer.save_model` would leave weights out that `SHARDED_STATE_DICT` keeps apart."""
     output = Path(trainer.args.output_dir)
-    trainer.save_model(output / "transformer")
+    state_dict = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if trainer.is_world_process_zero():
+        pipe.transformer.save_pretrained(output / "transformer", state_dict=state_dict)
         for name in ("tokenizer", "vqvae", "scheduler"):
             getattr(pipe, name).save_pretrained(output / name)
         pipe.save_config(output)

@@ -78,6 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         learning_rate=1e-4,
         lr_scheduler_type="cosine",
         per_device_train_batch_size=4,
+        train_sampling_strategy="random",
         activation_checkpointing=False,
         eval_strategy="no",
     )

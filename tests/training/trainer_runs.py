@@ -17,16 +17,16 @@ import torch
 import torch.distributed as dist
 from torch.distributed.fsdp import fully_shard
 from torch.nn.utils import clip_grad_norm_
+from torch.utils.data import Dataset
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from lumos_hf import LumosConfig, LumosForCausalLM
-from lumos_hf.training import DataCollatorForDiffusionForcing
-from lumos_hf.training.seeded_clips import EpochCallback, SeededClips
+from lumos_hf.training import BatchedDataset, BucketBatchSampler, DataCollatorForDiffusionForcing
 
 
 SEED = 3
 NUM_CLIPS = 12
-STEPS = 5
+STEPS = 7
 GLOBAL_BATCH_SIZE = 4
 
 
@@ -45,21 +45,32 @@ def tiny_model() -> LumosForCausalLM:
     return LumosForCausalLM(config)
 
 
-def seeded_clips() -> SeededClips:
-    """Clips of several sizes, so that batches have padding and different numbers of labels."""
+def seeded_clips() -> list[dict]:
+    """Clips of several sizes, so that batches have padding and different numbers of labels. Masks are always the same."""
     generator = torch.Generator().manual_seed(SEED)
     shapes = [(2, 4, 4), (1, 4, 8), (3, 4, 4)]
-    clips = [
-        {"codes": torch.randint(64, shapes[index % 3], generator=generator), "text_ids": [11 + index], "fps": 4}
+    return [
+        {
+            "codes": torch.randint(64, shapes[index % 3], generator=generator),
+            "text_ids": [11 + index],
+            "fps": 4,
+            "seed": index,
+        }
         for index in range(NUM_CLIPS)
     ]
-    return SeededClips(clips, SEED)
 
 
-def build_trainer(output: Path, callbacks: list[TrainerCallback] = (), **changes) -> Trainer:
+def batched_clips() -> BatchedDataset:
+    """Batches of two clips, with new masks in every epoch."""
+    clips = seeded_clips()
+    return BatchedDataset(clips, BucketBatchSampler(clips, image_batch_size=2, video_batch_size=2, seed=SEED))
+
+
+def build_trainer(output: Path, dataset: Dataset, callbacks: list[TrainerCallback] = (), **changes) -> Trainer:
     arguments = {
         "output_dir": str(output),
-        "per_device_train_batch_size": GLOBAL_BATCH_SIZE,
+        "per_device_train_batch_size": 1,
+        "train_sampling_strategy": "sequential",
         "max_steps": STEPS,
         "learning_rate": 1e-2,
         "adam_beta2": 0.95,
@@ -74,15 +85,14 @@ def build_trainer(output: Path, callbacks: list[TrainerCallback] = (), **changes
         "disable_tqdm": True,
         **changes,
     }
-    model, clips = tiny_model(), seeded_clips()
-    collator = DataCollatorForDiffusionForcing(model.config)
+    model = tiny_model()
     return Trainer(
         model,
         TrainingArguments(**arguments),
-        collator,
-        train_dataset=clips,
-        eval_dataset=clips,
-        callbacks=[EpochCallback(clips), *callbacks],
+        DataCollatorForDiffusionForcing(model.config),
+        train_dataset=dataset,
+        eval_dataset=dataset,
+        callbacks=list(callbacks),
     )
 
 
@@ -148,8 +158,7 @@ def _plain_step(
 
 def main(output: Path) -> None:
     torch.set_num_threads(1)
-    # Two processes with half a batch each: what one does with the whole.
-    trainer = build_trainer(output / "ddp", per_device_train_batch_size=GLOBAL_BATCH_SIZE // 2)
+    trainer = build_trainer(output / "ddp", batched_clips())
     trainer.train()
     rank, world_size = dist.get_rank(), dist.get_world_size()
     sharded = plain_losses(rank, world_size, shards=True)

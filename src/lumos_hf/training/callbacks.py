@@ -84,9 +84,7 @@ def frame_losses(model: LumosForCausalLM, batches: Sequence[Mapping[str, torch.T
     return (frames.bincount(token_losses) / frames.bincount()).tolist()
 
 
-def _token_losses(
-    model: LumosForCausalLM, batch: Mapping[str, torch.Tensor]
-) -> tuple[torch.Tensor, torch.LongTensor]:
+def _token_losses(model: LumosForCausalLM, batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.LongTensor]:
     """Losses of the labelled tokens, and the frames they are in."""
     is_labelled = batch["labels"] != IGNORED_LABEL
     _, frame_ids = derive_layout(batch["input_ids"], model.config, batch["attention_mask"])
@@ -100,7 +98,9 @@ def _token_losses(
     codes = batch["labels"][is_labelled] - model.config.visual_token_offset
     num_rows = model.num_rows_per_chunk(states.device)
     losses = [
-        F.cross_entropy(model(last_hidden_state=rows, visual_logits_only=True).logits.float(), targets, reduction="none")
+        F.cross_entropy(
+            model(last_hidden_state=rows, visual_logits_only=True).logits.float(), targets, reduction="none"
+        )
         for rows, targets in zip(states.split(num_rows), codes.split(num_rows), strict=True)
     ]
     return torch.cat(losses), frame_ids[is_labelled]

@@ -16,10 +16,10 @@ from torch import nn
 from transformers import HfArgumentParser, Trainer, TrainingArguments
 
 from ..pipeline_lumos_video import LumosVideoPipeline
+from .batch_sampler import BatchedDataset, BucketBatchSampler
 from .callbacks import FrameLossCallback, SampleGridCallback
 from .data_collator import DataCollatorForDiffusionForcing
 from .loss_curve import save_loss_curve
-from .seeded_clips import EpochCallback, SeededClips
 from .tokenized_dataset import load_tokenized_dataset, video_tokenizer_checksum
 
 
@@ -33,8 +33,10 @@ OFFICIAL_RECIPE: dict[str, Any] = {
     "adam_beta2": 0.95,
     "weight_decay": 0.1,
     "max_grad_norm": 4.0,
+    # One of the batches of `BatchedDataset`, which come in an order of their own.
     "per_device_train_batch_size": 1,
     "per_device_eval_batch_size": 1,
+    "train_sampling_strategy": "sequential",
     "bf16": True,
     "activation_checkpointing": True,
     "ddp_find_unused_parameters": False,
@@ -59,7 +61,9 @@ class FinetuningArguments:
     eval_clips: int = field(
         default=8, metadata={"help": "Clips to hold out, for the loss of each frame at every evaluation."}
     )
-    mask_strategy: str = field(default="tube", metadata={"help": "tube, random or diffusion_forcing."})
+    image_batch_size: int = field(default=6, metadata={"help": "Images of a batch on one device."})
+    video_batch_size: int = field(default=1, metadata={"help": "Videos of a batch on one device."})
+    mask_strategy: str = field(default="tube", metadata={"help": "tube, decaying_tube, random or diffusion_forcing."})
     mask_schedule: str = field(default="cosine", metadata={"help": "Turns a uniform draw into a mask ratio."})
     minimum_mask_ratio: float = field(default=0.7, metadata={"help": "Lower limit of the mask ratio."})
     prompt_drop_probability: float = field(default=0.1, metadata={"help": "Share of prompts to drop."})
@@ -87,10 +91,10 @@ def build_trainer(
     model: nn.Module, pipe: LumosVideoPipeline, arguments: FinetuningArguments, training_arguments: TrainingArguments
 ) -> Trainer:
     """
-    A stock `Trainer` with AR-DF batches of a tokenised set and the callbacks of this package.
+    A stock `Trainer` with AR-DF batches of a tokenised set, images and videos apart, and the callbacks of this package.
 
-    Masks follow from `data_seed`, or else `seed`, epoch and clip, so that a run that was interrupted and one on several
-    devices draw the same ones.
+    Batches and masks follow from `data_seed`, or else `seed`, and the epoch, so that a run that was interrupted goes on
+    with the ones it would have had.
 
     Args:
         model: `pipe.transformer`, or a peft model around it.
@@ -117,14 +121,14 @@ def build_trainer(
         )
     seed = training_arguments.seed if training_arguments.data_seed is None else training_arguments.data_seed
     parts = dataset.train_test_split(test_size=arguments.eval_clips, seed=seed)
-    clips = SeededClips(parts["train"], seed)
+    batches = {
+        name: BatchedDataset(
+            clips, BucketBatchSampler(clips, arguments.image_batch_size, arguments.video_batch_size, seed)
+        )
+        for name, clips in parts.items()
+    }
     trainer = Trainer(
-        model,
-        training_arguments,
-        collator,
-        train_dataset=clips,
-        eval_dataset=SeededClips(parts["test"], seed),
-        callbacks=[EpochCallback(clips)],
+        model, training_arguments, collator, train_dataset=batches["train"], eval_dataset=batches["test"]
     )
     trainer.add_callback(FrameLossCallback(trainer, parts["test"]))
     if arguments.sample_prompts:
