@@ -87,7 +87,7 @@ def features():
 
 def test_the_history_is_masked_as_in_generation(ablate, config, features):
     ratio = 0.5
-    batches = list(ablate.batches_as_generated(features, config, demo_text_tokenizer(), ratio, 0.7))
+    batches = list(ablate.batches_as_generated(features, config, demo_text_tokenizer(), ratio, 0.7, torch.Generator()))
     assert len(batches) == 3
     history = MaskDecodingScheduler.history_mask_indices(8 * 9, ratio)
     for frame, batch in enumerate(batches):
@@ -109,5 +109,5 @@ def test_the_history_is_masked_as_in_generation(ablate, config, features):
 
 def test_losses_of_the_frames_average_to_the_loss_of_the_model(ablate, config, features):
     model = LumosForCausalLM(config).eval()
-    [first, *_] = ablate.batches_as_generated(features, config, demo_text_tokenizer(), 0.0, 0.7)
+    [first, *_] = ablate.batches_as_generated(features, config, demo_text_tokenizer(), 0.0, 0.7, torch.Generator())
     assert ablate.frame_losses(model, [first]) == pytest.approx([model(**first).loss.item()], rel=1e-5)
