@@ -36,7 +36,10 @@ def tokenize_clips(specs: list[ClipSpec], vqvae: CosmosVideoTokenizer, batch_siz
 
 
 class TokenizedClipDataset(Dataset):
-    """Endless draws from tokenised clips, each with a newly worded caption; `seed` and index fix a draw."""
+    """
+    Draws from tokenised clips, each with a newly worded caption; `seed` and index fix a draw. Without `pairs` all are
+    of `singles`.
+    """
 
     def __init__(
         self, singles: list[ClipSpec], pairs: list[ClipSpec], codes: np.ndarray, size: int, seed: int = 0
@@ -48,7 +51,7 @@ class TokenizedClipDataset(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray | str | int]:
         rng = random.Random(f"{self.seed}/{index}")
-        if rng.random() < PAIR_SHARE:
+        if self.pairs and rng.random() < PAIR_SHARE:
             row = rng.randrange(len(self.pairs))
             spec, row = self.pairs[row], len(self.singles) + row
         else:

@@ -34,6 +34,7 @@ def train(
     steps: int,
     batch_size: int,
     learning_rate: float,
+    seed: int = 42,
 ) -> None:
     """
     Trains `model` in place, in bfloat16 autocast, with Muon and a cosine schedule.
@@ -49,6 +50,7 @@ def train(
         steps: optimizer steps in all.
         batch_size: items per step.
         learning_rate: peak of the cosine schedule.
+        seed: of the order of the items and of what `collator` draws from torch's default generator.
     """
     arguments = TrainingArguments(
         output_dir=str(output / "trainer"),
@@ -66,6 +68,7 @@ def train(
         remove_unused_columns=False,
         label_names=["labels"],
         report_to="none",
+        seed=seed,
     )
     optimizer = MuonWithAdamW(model, lr=learning_rate)
     trainer = Trainer(model, arguments, collator, dataset, optimizers=(optimizer, None))

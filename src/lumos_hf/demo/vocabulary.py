@@ -2,6 +2,7 @@
 """The small vocabulary of the demo checkpoint: its text tokenizer and model configuration."""
 
 import re
+from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import WordLevel
@@ -51,14 +52,11 @@ def demo_text_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def demo_config(visual_vocab_size: int, spatial_compression: int) -> LumosConfig:
-    """The demo's architecture over this vocabulary."""
+def demo_config(visual_vocab_size: int, spatial_compression: int, **changes: Any) -> LumosConfig:
+    """The demo's architecture over this vocabulary, with `changes` to fields of [`LumosConfig`]."""
     ids = {f"{name[1:-1]}_token_id": index for index, name in enumerate(SPECIAL_TOKENS) if name != "<unknown>"}
+    architecture = {"hidden_size": 256, "intermediate_size": 640, "num_hidden_layers": 4, "num_attention_heads": 4}
     return LumosConfig(
-        hidden_size=256,
-        intermediate_size=640,
-        num_hidden_layers=4,
-        num_attention_heads=4,
         max_position_embeddings=1024,
         vocab_size=VISUAL_TOKEN_OFFSET + visual_vocab_size,
         visual_token_offset=VISUAL_TOKEN_OFFSET,
@@ -68,6 +66,7 @@ def demo_config(visual_vocab_size: int, spatial_compression: int) -> LumosConfig
         pad_token_id=ids["bos_token_id"],
         eos_token_id=ids["separator_token_id"],
         **ids,
+        **(architecture | changes),
     )
 
 

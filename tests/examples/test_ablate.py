@@ -1,0 +1,113 @@
+# Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
+"""A grid of two arms in two steps, as `python examples/ablate.py` runs it."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lumos_hf import LumosForCausalLM
+from lumos_hf.demo.vocabulary import demo_config, demo_text_tokenizer
+from lumos_hf.scheduling_mask_decoding import MaskDecodingScheduler
+from lumos_hf.token_layout import content_positions, derive_layout
+
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "ablate.py"
+TINY = ["--steps", "2", "--batch-size", "2", "--hidden-size", "64", "--layers", "1", "--max-clips", "4"]
+TINY += ["--prompts", "2", "--inference-steps", "1", "--history-mask-ratios", "0", "0.7"]
+
+
+@pytest.fixture(scope="module")
+def ablate():
+    specification = importlib.util.spec_from_file_location("ablate", EXAMPLE)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def grid(ablate, tmp_path_factory):
+    """The folder of a finished grid, and the arguments that made it."""
+    folder = tmp_path_factory.mktemp("ablation")
+    document = folder / "docs" / "ablation.md"
+    document.parent.mkdir()
+    document.write_text(f"By hand.\n{ablate.TABLE_BEGIN}old{ablate.TABLE_END}\nAlso by hand.\n")
+    arguments = ["--output", str(folder), "--document", str(document), *TINY]
+    arguments += ["--arms", "mm_rope-tube", "rope_1d-random", "--seeds", "3"]
+    ablate.main(arguments)
+    return folder, arguments
+
+
+def test_every_run_has_losses_by_frame_and_scores_by_history_mask_ratio(grid):
+    results = [json.loads(file.read_text()) for file in sorted(grid[0].glob("*-3.json"))]
+    assert len(results) == 2
+    for result in results:
+        assert list(result["losses"]) == ["as in training", "0.0", "0.7"]
+        assert all(len(losses) == 3 for losses in result["losses"].values())
+        assert list(result["scores"]) == ["0.0", "0.7"]
+        assert all(0 <= scores["all"] <= 1 for scores in result["scores"].values())
+    assert results[0]["losses"] != results[1]["losses"]
+
+
+def test_the_report_replaces_the_table_only(grid):
+    text = (grid[0] / "docs" / "ablation.md").read_text()
+    assert text.startswith("By hand.\n") and text.endswith("\nAlso by hand.\n")
+    assert "old" not in text
+    assert text.count("\n| mm_rope | tube |") == text.count("\n| rope_1d | random |") == 3
+    assert (grid[0] / "docs" / "assets" / "ablation.png").stat().st_size > 0
+
+
+def test_finished_runs_are_not_repeated(ablate, grid):
+    folder, arguments = grid
+    result = folder / "mm_rope-tube-3.json"
+    written = result.stat().st_mtime_ns
+    ablate.main(arguments)
+    assert result.stat().st_mtime_ns == written
+
+
+def test_runs_with_other_settings_are_kept_apart(ablate, grid):
+    with pytest.raises(ValueError, match="`steps` 2 .now 3."):
+        ablate.main([*grid[1], "--steps", "3"])
+
+
+@pytest.fixture(scope="module")
+def config():
+    return demo_config(visual_vocab_size=1000, spatial_compression=16)
+
+
+@pytest.fixture
+def features():
+    codes = np.random.default_rng(0).integers(1000, size=(2, 3, 8, 8)).astype(np.uint16)
+    captions = ("A red star jumps in the snow.", "In the meadow, a blue heart gets bigger.")
+    return [{"codes": clip, "caption": caption, "fps": 8} for clip, caption in zip(codes, captions)]
+
+
+def test_the_history_is_masked_as_in_generation(ablate, config, features):
+    ratio = 0.5
+    batches = list(ablate.batches_as_generated(features, config, demo_text_tokenizer(), ratio, 0.7, torch.Generator()))
+    assert len(batches) == 3
+    history = MaskDecodingScheduler.history_mask_indices(8 * 9, ratio)
+    for frame, batch in enumerate(batches):
+        _, frame_ids = derive_layout(batch["input_ids"], config, batch["attention_mask"])
+        is_masked = batch["input_ids"] == config.mask_token_id
+        for other in range(3):
+            masked = is_masked[frame_ids == other].view(2, -1)[:, content_positions(8, 8)]
+            labelled = (batch["labels"] != -100)[frame_ids == other].view(2, -1)[:, content_positions(8, 8)]
+            assert labelled.any() == (other == frame)
+            if other < frame:
+                assert masked.nonzero()[:, 1].view(2, -1).tolist() == [history.tolist()] * 2
+            else:
+                assert torch.equal(masked, labelled)
+        labels = batch["labels"][batch["labels"] != -100]
+        assert set((labels - config.visual_token_offset).tolist()) <= set(
+            np.concatenate([feature["codes"][frame].ravel() for feature in features]).tolist()
+        )
+
+
+def test_losses_of_the_frames_average_to_the_loss_of_the_model(ablate, config, features):
+    model = LumosForCausalLM(config).eval()
+    [first, *_] = ablate.batches_as_generated(features, config, demo_text_tokenizer(), 0.0, 0.7, torch.Generator())
+    assert ablate.frame_losses(model, [first]) == pytest.approx([model(**first).loss.item()], rel=1e-5)
