@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
@@ -48,6 +47,7 @@ from lumos_hf.token_layout import (
     video_duration,
     visual_positions,
 )
+from lumos_hf.training.callbacks import frame_losses
 from lumos_hf.training.data_collator import IGNORED_LABEL, STRATEGIES, DataCollatorForDiffusionForcing
 
 
@@ -238,29 +238,15 @@ def held_out_losses(
         prompt_drop_probability=0,
         seed=0,
     )
-    losses = {TRAINING_MASKS: frame_losses(model, (collator(group) for group in groups * NUM_TRAINING_MASKS))}
+    losses = {TRAINING_MASKS: frame_losses(model, [collator(group) for group in groups * NUM_TRAINING_MASKS])}
     for ratio in args.history_mask_ratios:
         generator = torch.Generator().manual_seed(0)
         batches = itertools.chain.from_iterable(
             batches_as_generated(group, model.config, tokenizer, ratio, args.minimum_mask_ratio, generator)
             for group in groups
         )
-        losses[str(ratio)] = frame_losses(model, batches)
+        losses[str(ratio)] = frame_losses(model, list(batches))
     return losses
-
-
-@torch.no_grad()
-def frame_losses(model: LumosForCausalLM, batches: Iterable[Batch]) -> list[float]:
-    """Mean loss of the labels in frame 0, 1, ..."""
-    token_losses, frames = [], []
-    for batch in batches:
-        is_labelled = batch["labels"] != IGNORED_LABEL
-        codes = batch["labels"][is_labelled] - model.config.visual_token_offset
-        token_losses.append(F.cross_entropy(model(**batch).logits.float(), codes, reduction="none"))
-        _, frame_ids = derive_layout(batch["input_ids"], model.config, batch["attention_mask"])
-        frames.append(frame_ids[is_labelled])
-    frames = torch.cat(frames)
-    return (torch.bincount(frames, torch.cat(token_losses).double()) / torch.bincount(frames)).tolist()
 
 
 def batches_as_generated(

@@ -7,7 +7,7 @@ Fine-tunes the video tokenizer on clips by its reconstruction; gradients pass th
 
 By default the decoder alone is trained: codes stay what they are, and so do the transformer and tokenised sets. With
 `--train_encoder` codes change their meaning, and the transformer has to be trained anew on a set that is tokenised anew.
-The learning rate and the losses are those that the demo checkpoint was refined with, not official ones. A run that was
+The losses are those that the demo checkpoint was refined with; they and the learning rate are not official ones. A run that was
 interrupted goes on when the same command is given again. `--output_dir/vqvae` is a `CosmosVideoTokenizer`.
 """
 
