@@ -395,8 +395,8 @@ def test_sequences_longer_than_the_context(config, prompt_drop_probability):
         1,
         num_visual + 5 * (1 - int(prompt_drop_probability)),
     )
-    message = rf"features\[1\] \(source 'b.mp4'\): .* context of {num_visual + 5} tokens, got {num_visual + 6} .* {num_visual} are"
-    with pytest.raises(ValueError, match=message):
+    message = f"context of {num_visual + 5} tokens, got {num_visual + 6} tokens, of which {num_visual} are visual"
+    with pytest.raises(ValueError, match=rf"features\[1\] \(source 'b.mp4'\): .* {message}"):
         collator([make_feature(), make_feature(text_ids=[1, 2, 3, 4], source="b.mp4")])
 
 

@@ -5,8 +5,8 @@ Batches of images and videos: clips of one shape together, with a batch size of 
 Notable:
 
 - A stock `transformers.Trainer` takes no batch sampler. It does take a data set whose items are batches.
-- Everything random depends on seed, epoch and index alone: not on the number of processes or workers, nor on where a run
-  was resumed.
+- Everything random depends on seed, epoch and index alone: not on the number of processes or workers, nor on where a
+  run was resumed.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +25,7 @@ class BucketBatchSampler(Sampler[list[int]]):
     Images (one frame) and videos never share a batch. At most one batch of each kind is smaller than asked. Where the
     clips of a shape don't fill their last batch, it is filled up with those of the next larger one.
 
-    Call `set_epoch` before each epoch, as with `torch.utils.data.DistributedSampler`; [`BatchedDataset`] has it called.
+    Call `set_epoch` before each epoch, as with `torch.utils.data.DistributedSampler`; [`BatchedDataset`] sees to it.
 
     Args:
         dataset: clips as the features of [`DataCollatorForDiffusionForcing`]. A `datasets.Dataset` with the columns

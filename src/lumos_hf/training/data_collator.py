@@ -58,16 +58,16 @@ class DataCollatorForDiffusionForcing:
     - `fps`: frames per second, an integer,
     - `num_frames` (optional): pixel frames; by default the most that t latent frames hold,
     - `height` and `width` (optional): in pixels, compared with `codes`,
-    - `seed` (optional): an integer from 0. What is drawn for this clip then depends on it alone, not on other clips, workers or
-      earlier batches; [`BatchedDataset`] sets it,
+    - `seed` (optional): an integer from 0. What is drawn for this clip then depends on it alone, not on other clips,
+      workers or earlier batches; [`BatchedDataset`] sets it,
     - `source` and `clip` (optional): the file and its index in the data, which errors mention.
 
     Content tokens (codes and ends of lines) are masked. What is masked together is up to the strategy:
 
     - `"tube"`: one rate and one pattern per clip, the same in all of its frames. This is Lumos-1's temporal tube
       masking, without which a token could be copied from a neighbouring frame.
-    - `"decaying_tube"`: the pattern of frame k is part of that of frame k - 1, at `rate * mask_rate_decay**k` but never
-      below `minimum_mask_ratio`. Later frames thus see more of themselves. This is ours, for ablation; neither the
+    - `"decaying_tube"`: the pattern of frame k is part of that of frame k - 1, at `rate * mask_rate_decay**k` but
+      never below `minimum_mask_ratio`. Later frames thus see more of themselves. This is ours, for ablation; neither the
       paper nor the official code has it.
     - `"random"`: one rate per clip, a pattern of its own for each frame.
     - `"diffusion_forcing"`: a rate and a pattern of its own for each frame.
@@ -90,7 +90,7 @@ class DataCollatorForDiffusionForcing:
         seed (`int`, *optional*):
             Seeds a generator of the collator's own, offset by the number of the data loader's worker. By default the
             draws come from torch's default generator, which the Trainer seeds. The seed of a feature goes before both.
-        mask_rate_decay (`float`, defaults to 0.9): what `"decaying_tube"` multiplies the rate with from frame to frame.
+        mask_rate_decay (`float`, defaults to 0.9): what `"decaying_tube"` multiplies the rate by, frame by frame.
 
     Raises:
         ValueError: for an unknown strategy or schedule, or a number outside [0, 1].
