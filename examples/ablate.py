@@ -380,7 +380,7 @@ def save_plot(arms: dict[str, list[Result]], path: Path) -> None:
     )
     scores.set(title="Generated clips", xlabel="history mask ratio", ylabel="mean of " + ", ".join(PROMISES))
     colours = dict(zip(POSITION_ENCODINGS, ("C0", "C1", "C2"), strict=True))
-    lines = dict(zip(STRATEGIES, ("-", "--", ":"), strict=True))
+    lines = dict(zip(STRATEGIES, ("-", "-.", "--", ":"), strict=True))
     for arm, runs in arms.items():
         encoding, strategy = arm.split("-")
         style = {"color": colours[encoding], "linestyle": lines[strategy], "marker": "o", "capsize": 3}
