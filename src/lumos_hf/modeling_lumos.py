@@ -53,7 +53,7 @@ _MM_ROPE_GROUP = (
 _QK_NORM_EPS = 1e-5
 
 # Size of the float32 logits that exist at a time: enough rows to keep a device busy, in or near its caches.
-MAX_LOGITS_BYTES = {"cpu": 2**24, "cuda": 2**28}
+MAX_LOGITS_BYTES = {"cpu": 2**25, "cuda": 2**28}
 
 
 def rotary_channel_axes(position_encoding: str, num_channels: int) -> tuple[int, ...]:

@@ -866,7 +866,8 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
         self, hidden_states: list[torch.Tensor], uniforms: torch.Tensor, guidance_scale: float
     ) -> tuple[torch.LongTensor, torch.Tensor]:
         """Codes `(R,)` and their probabilities, from each branch's `(R, hidden_size)` and draws `(R,)`."""
-        num_rows = self.transformer.num_rows_per_chunk(uniforms.device)
+        # Half of them, since a draw needs the probabilities beside the logits.
+        num_rows = max(1, self.transformer.num_rows_per_chunk(uniforms.device) // 2)
         chunks = zip(uniforms.split(num_rows), *(states.split(num_rows) for states in hidden_states), strict=True)
         samples = [
             self.scheduler.sample_tokens(self._guided_head(chunk_states, guidance_scale), chunk_uniforms)
