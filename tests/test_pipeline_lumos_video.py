@@ -459,7 +459,8 @@ def test_rows_may_have_different_numbers_of_undecided_codes(code_pipe):
 
 def test_logits_never_exist_for_more_than_a_chunk(code_pipe, monkeypatch):
     rows_per_chunk = 5
-    monkeypatch.setitem(modeling_lumos.MAX_LOGITS_BYTES, "cpu", rows_per_chunk * 4 * NUM_CODES)
+    # Half of the bytes are for the probabilities beside the logits.
+    monkeypatch.setitem(modeling_lumos.MAX_LOGITS_BYTES, "cpu", 2 * rows_per_chunk * 4 * NUM_CODES)
     numbers_of_rows = []
 
     def record(module, args, kwargs, output):
