@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 import transformers
 from decode import ours, theirs
-from measure import device_name, prompt, synchronize
+from measure import CONFIGURATIONS, device_name, prompt, synchronize
 from results import RESULTS, append_rows, table
 from torch.profiler import profile
 
@@ -43,17 +43,7 @@ MODELS = {
         "num_key_value_heads": 8,
         "head_dim": 128,
     },
-    "toy": {
-        "hidden_size": 64,
-        "intermediate_size": 96,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-        "head_dim": 32,
-        "vocab_size": 9216 + 96,
-        "visual_token_offset": 9216,
-        "visual_vocab_size": 96,
-    },
+    "toy": CONFIGURATIONS["toy"],
 }
 KINDS = ("reference", "ours", "compiled")
 MEASURED_STEPS = (1, 3)
