@@ -23,6 +23,7 @@ from measure import (
     comparison_cells,
     parse_checked,
     prompt,
+    reference_model,
     run,
     run_cells,
 )
@@ -68,6 +69,7 @@ def theirs(
     model: LumosForCausalLM, input_ids: list[int], options: argparse.Namespace, greedy: bool
 ) -> Callable[[], torch.Tensor]:
     h, w = grid_size(options.height, options.width, model.config)
+    model = reference_model(model, options)
     return lambda: reference.decode(
         model,
         input_ids,

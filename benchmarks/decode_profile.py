@@ -11,6 +11,7 @@ reading memory; both rates are measured in the same run. The rest has no floor: 
 """
 
 import argparse
+import math
 import time
 from collections.abc import Callable
 
@@ -20,9 +21,14 @@ from measure import build_model, prompt
 from results import table
 from torch.profiler import ProfilerActivity, profile
 
+from lumos_hf import LumosConfig
+from lumos_hf.onednn_linear import linear
+
 
 COLUMNS = ("work", "ms", "share", "GFLOP", "floor ms")
-ATTENTION = "aten::_scaled_dot_product_flash_attention_for_cpu"
+FUSED_ATTENTION = "aten::_scaled_dot_product_flash_attention_for_cpu"
+# By PyTorch, whose right-hand side is (inner, columns), and by oneDNN, whose is (columns, inner).
+PRODUCT, ONEDNN_PRODUCT = "aten::mm", "mkldnn::_linear_pointwise"
 
 
 def best_seconds(function: Callable[[], object], runs: int = 5) -> float:
@@ -39,25 +45,26 @@ def machine_rates(dtype: torch.dtype) -> tuple[float, float]:
     """Operations per second of a large product, and bytes per second of reading memory."""
     left, right = torch.randn(2, 2048, 2048).to(dtype)
     large = torch.ones(2**26)
-    flops = 2 * 2048**3 / best_seconds(lambda: left @ right)
+    flops = 2 * 2048**3 / best_seconds(lambda: linear(left, right))
     return flops, large.nbytes / best_seconds(large.sum)
 
 
-def kind_of_work(event: torch.autograd.profiler_util.FunctionEventAvg, visual_vocab_size: int) -> str:
-    has_logits = any(visual_vocab_size in shape for shape in event.input_shapes)
-    if event.key == "aten::mm":
-        return "output head" if has_logits else "products of the body"
-    if event.key == ATTENTION:
+def kind_of_work(event: torch.autograd.profiler_util.FunctionEventAvg, config: LumosConfig) -> str:
+    has_logits = any(config.visual_vocab_size in shape for shape in event.input_shapes)
+    if event.key in (PRODUCT, ONEDNN_PRODUCT):
+        is_of_a_head = config.head_dim in event.input_shapes[1]
+        return "output head" if has_logits else "attention" if is_of_a_head else "products of the body"
+    if event.key == FUSED_ATTENTION or (event.key == "aten::_softmax" and not has_logits):
         return "attention"
     return "sampling" if has_logits else "everything else"
 
 
 def operations_and_bytes(event: torch.autograd.profiler_util.FunctionEventAvg, itemsize: int) -> tuple[int, int]:
     """Of all calls of a kind that have these shapes."""
-    if event.key == "aten::mm":
-        (rows, inner), (_, columns) = event.input_shapes[:2]
-        return event.count * 2 * rows * inner * columns, event.count * inner * columns * itemsize
-    if event.key == ATTENTION:
+    if event.key in (PRODUCT, ONEDNN_PRODUCT):
+        left, right = event.input_shapes[:2]
+        return event.count * 2 * math.prod(left) * math.prod(right) // left[-1], event.count * math.prod(right) * itemsize
+    if event.key == FUSED_ATTENTION:
         (batch, heads, queries, width), (_, key_heads, keys, _) = event.input_shapes[:2]
         operations = 4 * batch * heads * queries * keys * width
         return event.count * operations, event.count * 2 * batch * key_heads * keys * width * itemsize
@@ -76,7 +83,7 @@ def measure(name: str, options: argparse.Namespace) -> list[tuple[str, ...]]:
     totals: dict[str, list[float]] = {}
     for event in profiler.key_averages(group_by_input_shape=True):
         operations, num_bytes = operations_and_bytes(event, dtype.itemsize)
-        total = totals.setdefault(kind_of_work(event, model.config.visual_vocab_size), [0.0, 0, 0.0])
+        total = totals.setdefault(kind_of_work(event, model.config), [0.0, 0, 0.0])
         total[0] += event.self_cpu_time_total / 1e6
         total[1] += operations
         total[2] += max(operations / flop_rate, num_bytes / byte_rate)

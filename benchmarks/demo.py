@@ -14,7 +14,15 @@ from collections.abc import Callable
 
 import reference
 import torch
-from measure import COMPARISON_COLUMNS, RUN_COLUMNS, argument_parser, comparison_cells, run, run_cells
+from measure import (
+    COMPARISON_COLUMNS,
+    RUN_COLUMNS,
+    argument_parser,
+    comparison_cells,
+    reference_model,
+    run,
+    run_cells,
+)
 
 from lumos_hf import LumosVideoPipeline, MaskDecodingScheduler, demo_checkpoint
 from lumos_hf.token_layout import num_latent_frames, prompt_ids, prompt_text, video_duration
@@ -30,9 +38,9 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def theirs(pipe: LumosVideoPipeline) -> Callable[[], torch.Tensor]:
+def theirs(pipe: LumosVideoPipeline, options: argparse.Namespace) -> Callable[[], torch.Tensor]:
     defaults = {name.removeprefix("default_"): value for name, value in pipe.config.items() if "default_" in name}
-    model, side = pipe.transformer, pipe.transformer.config.spatial_compression
+    model, side = reference_model(pipe.transformer, options), pipe.transformer.config.spatial_compression
     size = {"height": defaults["height"], "width": defaults["width"]}
     text = prompt_text(
         PROMPT, **size, duration=video_duration(defaults["num_frames"], defaults["fps"]), fps=defaults["fps"]
@@ -66,7 +74,7 @@ def measure(name: str, options: argparse.Namespace) -> tuple[str, ...]:
     return (
         *run_cells(name, options),
         f"{config.default_width}x{config.default_height}, {config.default_num_frames}, {config.default_num_inference_steps}",
-        *comparison_cells(theirs(pipe), lambda: pipe(PROMPT, output_type="pt"), options),
+        *comparison_cells(theirs(pipe, options), lambda: pipe(PROMPT, output_type="pt"), options),
     )
 
 

@@ -88,6 +88,7 @@ def configurations(options: argparse.Namespace) -> Iterator[argparse.Namespace]:
                     height=height,
                     num_frames=num_frames,
                     steps=options.steps,
+                    same_layers=False,
                     prompt_tokens=options.prompt_tokens,
                     device=options.device,
                     threads=torch.get_num_threads(),

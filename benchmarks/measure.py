@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 import transformers
+from reference import with_plain_layers
 from results import RESULTS, append_rows, table
 
 from lumos_hf import LumosConfig, LumosForCausalLM
@@ -72,6 +73,9 @@ def argument_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--num-frames", type=int, default=5)
     parser.add_argument("--prompt-tokens", type=int, default=200)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument(
+        "--same-layers", action="store_true", help="of this package in the reference, to compare the rest alone"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS)
     return parser
 
@@ -145,7 +149,13 @@ def device_name(options: argparse.Namespace) -> str:
 def run_cells(name: str, options: argparse.Namespace) -> tuple[str, ...]:
     """Cells of `RUN_COLUMNS`."""
     date = datetime.date.today().isoformat()
-    return date, device_name(options), torch.__version__, transformers.__version__, name, options.dtype
+    configuration = f"{name}, same layers" if options.same_layers else name
+    return date, device_name(options), torch.__version__, transformers.__version__, configuration, options.dtype
+
+
+def reference_model(model: LumosForCausalLM, options: argparse.Namespace) -> LumosForCausalLM:
+    """What the reference runs."""
+    return model if options.same_layers else with_plain_layers(model)
 
 
 def comparison_cells(

@@ -59,7 +59,14 @@ def measure_codes(options: argparse.Namespace) -> list[tuple[str, ...]]:
     for size in options.sizes:
         width, height = width_and_height(size)
         for num_frames in options.frames:
-            each = {**vars(options), "width": width, "height": height, "num_frames": num_frames, "steps": 1}
+            each = {
+                **vars(options),
+                "steps": 1,
+                "same_layers": False,
+                "width": width,
+                "height": height,
+                "num_frames": num_frames,
+            }
             functions = [
                 function(model, input_ids, argparse.Namespace(**each), greedy=False) for function in (theirs, ours)
             ]

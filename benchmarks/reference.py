@@ -4,19 +4,24 @@ What the official decoding loop and training step compute, written plainly, as t
 
 [`decode`] has the costs of the official code: two forward passes of batch 1 per step, logits of the whole vocabulary in float32
 at every position fed, a softmax over all of it with what is not a visual code set to minus infinity, a multinomial draw
-from it, a dense attention mask per pass, and a cache that is concatenated and cropped in every step. The layers
-themselves are those of [`LumosForCausalLM`], so that a comparison is about decoding alone.
+from it, a dense attention mask per pass, and a cache that is concatenated and cropped in every step. Of the layers,
+[`with_plain_layers`] gives the usual form on the same weights.
 
 It takes one prompt and no given frames; greedy results equal those of [`LumosVideoPipeline`].
 
 [`training_loss`] likewise: a dense mask, and logits of the whole vocabulary in float32 at every position.
 """
 
+import copy
+
 import torch
 import torch.nn.functional as F
+from torch import nn
 from transformers import DynamicCache
+from transformers.models.llama.modeling_llama import LlamaMLP
 
 from lumos_hf import LumosConfig, LumosForCausalLM, MaskDecodingScheduler
+from lumos_hf.modeling_lumos import LumosMLP
 from lumos_hf.token_layout import (
     UNKNOWN_CODE,
     content_positions,
@@ -27,6 +32,21 @@ from lumos_hf.token_layout import (
     video_header_ids,
     visual_positions,
 )
+
+
+class _PlainLinear(nn.Linear):
+    """Of a class of its own, which keeps this package from taking its product elsewhere."""
+
+
+def with_plain_layers(model: LumosForCausalLM) -> LumosForCausalLM:
+    """A model of the same parameters, not copies, whose linear layers and MLPs are those of torch and transformers."""
+    plain = copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
+    for module in plain.modules():
+        if type(module) is nn.Linear:
+            module.__class__ = _PlainLinear
+        elif type(module) is LumosMLP:
+            module.__class__ = LlamaMLP
+    return plain
 
 
 class ReferenceBranch:

@@ -23,6 +23,7 @@ from measure import (
     build_model,
     comparison_cells,
     parse_checked,
+    reference_model,
     run,
     run_cells,
     text_ids,
@@ -50,27 +51,31 @@ def build_batch(config: LumosConfig, options: argparse.Namespace) -> dict[str, t
     return {name: tensor.to(options.device) for name, tensor in batch.items()}
 
 
-def ours(model: LumosForCausalLM, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    return model(**batch).loss
+LossFunction = Callable[[], torch.Tensor]
 
 
-def theirs(model: LumosForCausalLM, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    return reference.training_loss(model, batch["input_ids"], batch["labels"])
+def loss_functions(
+    model: LumosForCausalLM, batch: dict[str, torch.Tensor], options: argparse.Namespace
+) -> tuple[LossFunction, LossFunction]:
+    """Of the reference and of this package, on the same parameters."""
+    plain = reference_model(model, options)
+    return (
+        lambda: reference.training_loss(plain, batch["input_ids"], batch["labels"]),
+        lambda: model(**batch).loss,
+    )
 
 
-def training_step(
-    loss_function: Callable, model: LumosForCausalLM, batch: dict[str, torch.Tensor]
-) -> Callable[[], None]:
+def training_step(loss_function: LossFunction, model: LumosForCausalLM) -> Callable[[], None]:
     def step() -> None:
-        loss_function(model, batch).backward()
+        loss_function().backward()
         model.zero_grad()
 
     return step
 
 
-def check_equality(name: str, model: LumosForCausalLM, batch: dict[str, torch.Tensor]) -> None:
-    expected_loss, expected_gradients = _loss_and_gradients(theirs, model, batch)
-    loss, gradients = _loss_and_gradients(ours, model, batch)
+def check_equality(name: str, model: LumosForCausalLM, theirs: LossFunction, ours: LossFunction) -> None:
+    expected_loss, expected_gradients = _loss_and_gradients(theirs, model)
+    loss, gradients = _loss_and_gradients(ours, model)
     differing = [
         parameter_name
         for parameter_name, expected in expected_gradients.items()
@@ -83,10 +88,8 @@ def check_equality(name: str, model: LumosForCausalLM, batch: dict[str, torch.Te
         )
 
 
-def _loss_and_gradients(
-    loss_function: Callable, model: LumosForCausalLM, batch: dict[str, torch.Tensor]
-) -> tuple[float, dict[str, torch.Tensor]]:
-    loss = loss_function(model, batch)
+def _loss_and_gradients(loss_function: LossFunction, model: LumosForCausalLM) -> tuple[float, dict[str, torch.Tensor]]:
+    loss = loss_function()
     loss.backward()
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
     model.zero_grad()
@@ -97,15 +100,16 @@ def measure(name: str, options: argparse.Namespace) -> tuple[str, ...]:
     """One row of results."""
     model = build_model(name, options.device).train()
     batch = build_batch(model.config, options)
-    check_equality(name, model, batch)
+    check_equality(name, model, *loss_functions(model, batch, options))
 
     model = model.to(getattr(torch, options.dtype))
+    steps = (training_step(loss_function, model) for loss_function in loss_functions(model, batch, options))
     return (
         *run_cells(name, options),
         f"{options.width}x{options.height}, {options.num_frames}",
         str(batch["input_ids"].shape[1]),
         str(int((batch["labels"] >= model.config.visual_token_offset).sum())),
-        *comparison_cells(*(training_step(each, model, batch) for each in (theirs, ours)), options),
+        *comparison_cells(*steps, options),
     )
 
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lumos_hf.frame_attention import FrameBlocks, blockwise_attention
+from lumos_hf import frame_attention
+from lumos_hf.frame_attention import FrameBlocks, blockwise_attention, unmasked_attention
 
 
 HEADS, KEY_VALUE_HEADS, HEAD_DIM = 4, 2, 8
@@ -136,3 +137,16 @@ def test_what_is_not_made_of_blocks():
     assert FrameBlocks.from_layout(frame_ids[None], padding_between[None]) is None
     in_pieces = frame_ids.clamp(max=0)
     assert FrameBlocks.from_layout(in_pieces[None], None) is None
+
+
+@pytest.mark.parametrize("max_scores_bytes", (1, 5 * 11 * 4, 2**20))
+@torch.no_grad()
+def test_attention_by_products_in_chunks_of_rows(max_scores_bytes, monkeypatch):
+    monkeypatch.setattr(frame_attention, "_MAX_SCORES_BYTES", max_scores_bytes)
+    query, keys, values = torch.randn(2, HEADS, 7, HEAD_DIM), *torch.randn(2, 2, KEY_VALUE_HEADS, 15, HEAD_DIM)
+    key, value = keys[:, :, 4:], values[:, :, 4:]
+    expected = F.scaled_dot_product_attention(query, key, value, scale=0.3, enable_gqa=True).transpose(1, 2)
+    for takes_onednn in (True, False):
+        monkeypatch.setattr(frame_attention, "takes_onednn", lambda *tensors, answer=takes_onednn: answer)
+        output, _ = unmasked_attention(None, query, key, value, None, dropout=0.0, scaling=0.3)
+        torch.testing.assert_close(output, expected)

@@ -17,6 +17,7 @@ CODE = {
     "frame_attention.py",
     "linear_cross_entropy.py",
     "modeling_lumos.py",
+    "onednn_linear.py",
     "token_layout.py",
 }
 

@@ -37,6 +37,7 @@ def test_every_part_has_its_code_in_one_file(exported):
         "frame_attention.py",
         "linear_cross_entropy.py",
         "modeling_lumos.py",
+        "onednn_linear.py",
         "token_layout.py",
     }
     index = json.loads((exported / "model_index.json").read_text())

@@ -9,6 +9,7 @@ as well. Text before the frames is plainly causal; text after them is a few toke
 Shape suffixes: B rows, H heads, L tokens, D width of a head.
 """
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+from .onednn_linear import product, takes_onednn
+
+
+# Size of the scores that exist at a time where attention is made of products: they stay in a processor's cache.
+_MAX_SCORES_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -157,5 +164,23 @@ def unmasked_attention(
         kwargs: not used.
     """
     folded = query.reshape(len(query), key.shape[1], -1, query.shape[-1])
-    output = F.scaled_dot_product_attention(folded, key, value, dropout_p=dropout, scale=scaling)
+    if takes_onednn(folded, key, value) and not torch.is_grad_enabled() and dropout == 0:
+        output = _attention_by_products(folded, key, value, scaling)
+    else:
+        output = F.scaled_dot_product_attention(folded, key, value, dropout_p=dropout, scale=scaling)
     return output.reshape(query.shape).transpose(1, 2), None
+
+
+def _attention_by_products(
+    query_BHLD: torch.Tensor, key_BHLD: torch.Tensor, value_BHLD: torch.Tensor, scaling: float
+) -> torch.Tensor:
+    """Attention `(B, H, L, D)` with products by oneDNN, where the fused kernel uses the slower library."""
+    output_BHLD = torch.empty_like(query_BHLD)
+    rows_per_chunk = max(1, _MAX_SCORES_BYTES // (key_BHLD.shape[2] * key_BHLD.element_size()))
+    scaled_key_BHLD = key_BHLD * scaling
+    for b, h in itertools.product(range(query_BHLD.shape[0]), range(query_BHLD.shape[1])):
+        output_chunks, query_chunks = (states[b, h].split(rows_per_chunk) for states in (output_BHLD, query_BHLD))
+        for output_RD, query_RD in zip(output_chunks, query_chunks, strict=True):
+            weights_RK = product(query_RD, scaled_key_BHLD[b, h]).softmax(dim=-1)
+            output_RD.copy_(product(weights_RK, value_BHLD[b, h].T))
+    return output_BHLD

@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.utils.checkpoint import checkpoint
 
+from .onednn_linear import linear
+
 
 def linear_cross_entropy(
     hidden_states: torch.Tensor, weight: torch.Tensor, targets: torch.LongTensor, classes: slice, rows_per_chunk: int
@@ -97,7 +99,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             rows = slice(start, start + rows_per_chunk)
             states_RD, targets_R1 = hidden_states_RD[rows].to(dtype), targets_R[rows, None]
             # Not by logsumexp: its rounding would give other tokens a loss of exactly 0 than F.cross_entropy does.
-            log_probs_RC = torch.log_softmax(states_RD @ weight_CD.T, dim=-1, dtype=sum_dtype)
+            log_probs_RC = torch.log_softmax(linear(states_RD, weight_CD), dim=-1, dtype=sum_dtype)
             losses_R1 = -log_probs_RC.gather(1, targets_R1)
             loss += losses_R1.sum()
             num_nonzero += (losses_R1 != 0).sum()
@@ -105,7 +107,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 continue
             logits_grad_RC = log_probs_RC.exp_().scatter_add_(1, targets_R1, -torch.ones_like(losses_R1)).to(dtype)
             if needs_hidden_grad:
-                hidden_grad_RD[rows] = logits_grad_RC @ weight_CD
+                hidden_grad_RD[rows] = linear(logits_grad_RC, weight_CD.T)
             if needs_weight_grad:
                 _add_product(weight_grad_CD, logits_grad_RC.T, states_RD)
 

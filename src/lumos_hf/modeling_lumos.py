@@ -39,6 +39,7 @@ from transformers.utils.output_capturing import capture_outputs
 from .configuration_lumos import LumosConfig
 from .frame_attention import FrameBlocks, blockwise_attention, unmasked_attention
 from .linear_cross_entropy import checkpointed_cross_entropy, linear_cross_entropy
+from .onednn_linear import apply_linear, is_plain_linear, linear
 from .token_layout import derive_layout
 
 
@@ -168,9 +169,13 @@ class LumosAttention(nn.Module):
         query_inputs = _select(hidden_states, query_index)
         query_embeddings = tuple(_select(table, query_index) for table in position_embeddings)
 
-        query_states = self.q_norm(self.q_proj(query_inputs).unflatten(-1, (-1, self.head_dim))).transpose(1, 2)
-        key_states = self.k_norm(self.k_proj(hidden_states).unflatten(-1, (-1, self.head_dim))).transpose(1, 2)
-        value_states = self.v_proj(hidden_states).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+        query_states = self.q_norm(
+            apply_linear(self.q_proj, query_inputs).unflatten(-1, (-1, self.head_dim))
+        ).transpose(1, 2)
+        key_states = self.k_norm(
+            apply_linear(self.k_proj, hidden_states).unflatten(-1, (-1, self.head_dim))
+        ).transpose(1, 2)
+        value_states = apply_linear(self.v_proj, hidden_states).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
         query_states, key_states = _rotate(query_states, *query_embeddings), _rotate(key_states, *position_embeddings)
 
         if past_key_values is not None:
@@ -191,7 +196,7 @@ class LumosAttention(nn.Module):
                 attend(query, key[:, :, pads:], value[:, :, pads:], None)[0] for query, key, value, pads in rows
             ]
             attn_output, attn_weights = torch.cat(outputs), None
-        attn_output = self.o_proj(attn_output.flatten(-2).contiguous())
+        attn_output = apply_linear(self.o_proj, attn_output.flatten(-2).contiguous())
         return attn_output, attn_weights
 
     def _attention_function(self, attention_mask: torch.Tensor | FrameBlocks | None, is_causal: bool) -> Callable:
@@ -207,9 +212,9 @@ class LumosMLP(LlamaMLP):
     """LLaMA's MLP, which takes one large tensor less where no gradients are wanted."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if torch.is_grad_enabled():
-            return super().forward(x)
-        return self.down_proj(self.act_fn(self.gate_proj(x)).mul_(self.up_proj(x)))
+        activations = self.act_fn(apply_linear(self.gate_proj, x))
+        multiply = torch.mul if torch.is_grad_enabled() else torch.Tensor.mul_
+        return apply_linear(self.down_proj, multiply(activations, apply_linear(self.up_proj, x)))
 
 
 class LumosDecoderLayer(GradientCheckpointingLayer):
@@ -619,10 +624,10 @@ class LumosForCausalLM(LumosPreTrainedModel):
         Whether the output head is a matrix product and nothing else, so that logits of a linear combination of hidden
         states are that combination of logits, and a part of them comes from a part of the weight.
         """
-        return _is_plain_linear(self.lm_head)
+        return is_plain_linear(self.lm_head) and self.lm_head.bias is None
 
     def _logits(self, hidden_states: torch.Tensor, visual_logits_only: bool) -> torch.Tensor:
-        return self.visual_logits(hidden_states) if visual_logits_only else self.lm_head(hidden_states)
+        return self.visual_logits(hidden_states) if visual_logits_only else apply_linear(self.lm_head, hidden_states)
 
     @property
     def _visual_classes(self) -> slice:
@@ -632,7 +637,7 @@ class LumosForCausalLM(LumosPreTrainedModel):
     def visual_logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """Logits of the visual codes, `(..., visual_vocab_size)`, from hidden states `(..., hidden_size)`."""
         if self.has_plain_head:
-            return F.linear(hidden_states, self.lm_head.weight[self._visual_classes])
+            return linear(hidden_states, self.lm_head.weight[self._visual_classes])
         return self.lm_head(hidden_states)[..., self._visual_classes]
 
     def num_rows_per_chunk(self, device: torch.device) -> int:
@@ -663,22 +668,6 @@ class LumosForCausalLM(LumosPreTrainedModel):
 
 def _is_row_index(logits_to_keep: int | torch.Tensor) -> bool:
     return torch.is_tensor(logits_to_keep) and logits_to_keep.ndim == 2 and logits_to_keep.dtype != torch.bool
-
-
-def _is_plain_linear(module: nn.Module) -> bool:
-    """
-    Whether a slice of the weight may stand in for the module. Adapters and quantisation change its class, sharding the
-    class of its weight; offloading and tensor parallelism hook or replace its forward.
-    """
-    return (
-        type(module) is nn.Linear
-        and type(module.weight) is nn.Parameter
-        and module.weight.shape == (module.out_features, module.in_features)
-        and module.bias is None
-        and not module._forward_pre_hooks
-        and not module._forward_hooks
-        and "forward" not in vars(module)
-    )
 
 
 __all__ = ["LumosCausalLMOutput", "LumosForCausalLM", "LumosModel", "LumosPreTrainedModel"]
