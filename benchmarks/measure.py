@@ -125,7 +125,7 @@ def peak_megabytes(function: Callable[[], object], device: str) -> float:
         return (torch.cuda.max_memory_allocated() - before) / 1e6
     # Otherwise what was freed counts as memory until the allocator gives it back.
     allocator = ctypes.CDLL(None)
-    allocator.mallopt(_M_MMAP_THRESHOLD, 2**20)
+    allocator.mallopt(_M_MMAP_THRESHOLD, 2**14)
     allocator.malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
     before = _status_kilobytes("VmRSS")
