@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 import torch
+from tiny_models import tiny_config
 
-from lumos_hf.configuration_lumos import LumosConfig
 from lumos_hf.modeling_lumos import LumosForCausalLM
 from lumos_hf.pipeline_lumos_video import LumosVideoPipeline
 from lumos_hf.scheduling_mask_decoding import MaskDecodingScheduler
@@ -20,28 +20,7 @@ ROWS = [[0, 5, 6, 7, 102], [0, 3, 4, 5, 6, 7, 8, 102], [0, 9, 102]]
 @pytest.fixture
 def pipe():
     torch.compiler.reset()
-    config = LumosConfig(
-        vocab_size=200,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=NUM_LAYERS,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=32,
-        max_position_embeddings=512,
-        image_end_token_id=100,
-        image_start_token_id=101,
-        separator_token_id=102,
-        eos_token_id=102,
-        new_line_token_id=103,
-        size_token_offset=104,
-        mask_token_id=130,
-        video_start_token_id=131,
-        video_end_token_id=132,
-        visual_token_offset=140,
-        visual_vocab_size=60,
-    )
-    pipe = LumosVideoPipeline(None, LumosForCausalLM(config).eval(), None, MaskDecodingScheduler())
+    pipe = LumosVideoPipeline(None, LumosForCausalLM(tiny_config()).eval(), None, MaskDecodingScheduler())
     pipe.set_progress_bar_config(disable=True)
     yield pipe
     torch.compiler.reset()

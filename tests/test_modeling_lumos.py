@@ -6,46 +6,24 @@ import pytest
 import torch
 import torch.nn.functional as F
 from peft import LoraConfig, PeftModel, get_peft_model
+from tiny_models import NUM_CODES, VISUAL_TOKEN_OFFSET, tiny_config
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import DynamicCache, StaticCache
 
 from lumos_hf import modeling_lumos
-from lumos_hf.configuration_lumos import LumosConfig
 from lumos_hf.modeling_lumos import LumosForCausalLM, rotary_channel_axes
 from lumos_hf.token_layout import derive_layout, frame_length, prompt_ids, sequence_from_codes
 
 
-VISUAL, NUM_CODES = 140, 60
+VISUAL = VISUAL_TOKEN_OFFSET
 H, W = 4, 8
 FRAME = frame_length(H, W)
 ATOL = 1e-5
 
 
 def build_config(**fields):
-    sizes = {
-        "vocab_size": 200,
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 32,
-        "model_parallel_size": 2,
-    }
-    token_ids = {
-        "image_end_token_id": 100,
-        "image_start_token_id": 101,
-        "separator_token_id": 102,
-        "new_line_token_id": 103,
-        "size_token_offset": 104,
-        "mask_token_id": 130,
-        "video_start_token_id": 131,
-        "video_end_token_id": 132,
-        "visual_token_offset": VISUAL,
-        "visual_vocab_size": NUM_CODES,
-    }
-    return LumosConfig(**{**sizes, **token_ids, **fields})
+    return tiny_config(**{"num_attention_heads": 4, "num_key_value_heads": 2, "model_parallel_size": 2, **fields})
 
 
 def build_model(**fields):

@@ -8,9 +8,9 @@ import pytest
 import torch
 from diffusers import PipelineQuantizationConfig
 from diffusers.hooks import apply_group_offloading
+from tiny_models import tiny_config
 from transformers import BitsAndBytesConfig, TorchAoConfig
 
-from lumos_hf.configuration_lumos import LumosConfig
 from lumos_hf.modeling_lumos import LumosForCausalLM, LumosHeadLayerNorm
 from lumos_hf.pipeline_lumos_video import LumosVideoPipeline
 from lumos_hf.scheduling_mask_decoding import MaskDecodingScheduler
@@ -21,27 +21,7 @@ CPU = torch.device("cpu")
 
 def build_pipeline():
     torch.manual_seed(0)
-    config = LumosConfig(
-        vocab_size=200,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=32,
-        max_position_embeddings=512,
-        image_end_token_id=100,
-        image_start_token_id=101,
-        separator_token_id=102,
-        eos_token_id=102,
-        new_line_token_id=103,
-        size_token_offset=104,
-        mask_token_id=130,
-        video_start_token_id=131,
-        video_end_token_id=132,
-        visual_token_offset=140,
-        visual_vocab_size=60,
-    )
+    config = tiny_config(hidden_size=64, intermediate_size=128)
     pipe = LumosVideoPipeline(None, LumosForCausalLM(config).eval(), None, MaskDecodingScheduler())
     pipe.set_progress_bar_config(disable=True)
     return pipe

@@ -9,21 +9,20 @@ import pytest
 import torch
 from accelerate import cpu_offload
 from diffusers.callbacks import PipelineCallback
+from tiny_models import NUM_CODES, tiny_config
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch.ao.quantization import quantize_dynamic
 from transformers import PreTrainedTokenizerFast
 
 from lumos_hf import modeling_lumos
-from lumos_hf.configuration_lumos import LumosConfig
 from lumos_hf.cosmos_video_tokenizer import CosmosVideoTokenizer
 from lumos_hf.decoding_approximations import DecodingApproximations
 from lumos_hf.modeling_lumos import LumosForCausalLM
-from lumos_hf.pipeline_lumos_video import LumosPipelineOutput, LumosVideoPipeline
+from lumos_hf.pipeline_lumos_video import LumosPipelineOutput, LumosVideoPipeline, _guide
 from lumos_hf.scheduling_mask_decoding import MaskDecodingScheduler, halton_order
 from lumos_hf.token_layout import UNKNOWN_CODE, prompt_ids, prompt_text, sequence_from_codes, video_duration
 
 
-NUM_CODES = 5 * 4 * 3
 H, W = 4, 8
 SMALL = {"height": 32, "width": 64, "num_frames": 9, "fps": 4, "num_inference_steps": 3, "guidance_scale": 3.0}
 PROMPT_IDS = [0, 5, 6, 7, 102]
@@ -33,31 +32,6 @@ CAPTIONS = [
     "waves",
     "the blue kite climbs over the grass and a red cat runs",
 ]
-
-
-def tiny_config(**changes):
-    fields = {
-        "vocab_size": 140 + NUM_CODES,
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-        "head_dim": 32,
-        "max_position_embeddings": 512,
-        "image_end_token_id": 100,
-        "image_start_token_id": 101,
-        "separator_token_id": 102,
-        "eos_token_id": 102,
-        "new_line_token_id": 103,
-        "size_token_offset": 104,
-        "mask_token_id": 130,
-        "video_start_token_id": 131,
-        "video_end_token_id": 132,
-        "visual_token_offset": 140,
-        "visual_vocab_size": NUM_CODES,
-    }
-    return LumosConfig(**{**fields, **changes})
 
 
 def tiny_transformer(**changes):
@@ -390,10 +364,10 @@ def test_guidance_of_one_is_the_conditional_branch(code_pipe):
     visual_ids = code_pipe._visual_ids([131, 106, 108], latents[:, None])
     branches = [code_pipe._prefill([prefix], visual_ids, 3) for prefix in (PROMPT_IDS, [])]
     with torch.no_grad():
-        conditional = code_pipe._guided_logits(branches[:1], latents, 1.0)
-        unconditional = code_pipe._guided_logits(branches[1:], latents, 1.0)
-        guided = code_pipe._guided_logits(branches, latents, 2.5)
-    torch.testing.assert_close(guided, 2.5 * conditional - 1.5 * unconditional, atol=1e-4, rtol=0)
+        conditional, unconditional = logits = code_pipe._all_logits(branches, latents)
+        torch.testing.assert_close(_guide(logits, 1.0), conditional, atol=1e-4, rtol=0)
+        torch.testing.assert_close(_guide(logits[:1], 2.5), conditional, atol=0, rtol=0)
+    torch.testing.assert_close(_guide(logits, 2.5), 2.5 * conditional - 1.5 * unconditional, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("ratio, num_masked", [(0.0, 1), (0.5, 18), (1.0, 36)])

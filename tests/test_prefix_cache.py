@@ -1,35 +1,11 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
 import pytest
 import torch
+from tiny_models import tiny_config
 from transformers import DynamicCache
 
-from lumos_hf.configuration_lumos import LumosConfig
 from lumos_hf.modeling_lumos import LumosForCausalLM
 from lumos_hf.prefix_cache import PrefixCache, PrefixCacheLayer
-
-
-def tiny_model():
-    config = LumosConfig(
-        vocab_size=96,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=32,
-        image_end_token_id=70,
-        image_start_token_id=71,
-        separator_token_id=72,
-        eos_token_id=72,
-        new_line_token_id=73,
-        size_token_offset=74,
-        mask_token_id=80,
-        video_start_token_id=81,
-        video_end_token_id=82,
-        visual_token_offset=84,
-        visual_vocab_size=12,
-    )
-    return LumosForCausalLM(config).eval()
 
 
 def states(batch_size, length):
@@ -47,7 +23,7 @@ def filled_layer(batch_size=3, length=5, capacity=8):
 @torch.no_grad()
 def test_the_model_sees_what_it_sees_with_a_dynamic_cache():
     """A prompt, then steps of one length that are taken back, then one that stays, as a pipeline does it."""
-    model = tiny_model()
+    model = LumosForCausalLM(tiny_config()).eval()
     cache, dynamic_cache = PrefixCache(num_layers=2, capacity=7 + 2 * 5), DynamicCache(config=model.config)
     ids = torch.randint(70, (2, 7 + 2 * 5))
 
@@ -115,7 +91,7 @@ def test_thinning_closes_the_gaps_in_place():
 
 @torch.no_grad()
 def test_what_is_forgotten_is_as_if_masked():
-    model = tiny_model()
+    model = LumosForCausalLM(tiny_config()).eval()
     ids = torch.randint(70, (2, 12))
     positions = torch.arange(12).expand(3, 2, -1)
     cache = PrefixCache(num_layers=2, capacity=12)

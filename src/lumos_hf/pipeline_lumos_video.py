@@ -585,34 +585,26 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
             prefixes = self._tokenize(_as_list(prompt), **text_arguments)
         else:
             prefixes = _rows_without_padding(input_ids, attention_mask, config)
-        batch_size = len(prefixes)
-        negative_prompts = _as_list(negative_prompt or "", batch_size)
-        _check_batch(batch_size, num_videos_per_prompt, negative_prompts, image, video, pixels, latents, generator)
+        negative_prompts = _as_list(negative_prompt or "", len(prefixes))
+        _check_batch(len(prefixes), num_videos_per_prompt, negative_prompts, image, video, pixels, latents, generator)
         negative_prefixes = self._tokenize(negative_prompts, **text_arguments)
         self._check_context(prefixes + negative_prefixes, len(header_ids) + t * frame_length(h, w))
 
         # 4. Prepare the codes: given frames first, then unknown ones
-        num_videos = batch_size * num_videos_per_prompt
-        codes = torch.full((num_videos, t, h, w), UNKNOWN_CODE, device=device)
         given_codes = self._encode_given(pixels, latents, device)
-        num_given = 0 if given_codes is None else given_codes.shape[1]
-        if given_codes is not None:
-            codes[:, :num_given] = given_codes.repeat_interleave(num_videos // len(given_codes), dim=0)
+        codes, num_given = _prepare_codes(given_codes, (len(prefixes) * num_videos_per_prompt, t, h, w), device)
 
         # 5. Cache everything before the first frame to be made, with the prompt and without it
-        visual_ids = self._visual_ids(header_ids, codes)
-        num_cached = len(header_ids) + num_given * frame_length(h, w)
         history = CompactHistory(approximations, frame_length(h, w))
-        branch_prefixes = [prefixes, negative_prefixes] if self.do_classifier_free_guidance else [prefixes]
         branches = [
             self._prefill(
-                each,
-                visual_ids[::num_videos_per_prompt],
-                num_cached,
-                num_videos_per_prompt,
+                branch_prefixes,
+                self._visual_ids(header_ids, codes[::num_videos_per_prompt]),
+                num_cached=len(header_ids) + num_given * frame_length(h, w),
+                num_videos_per_prompt=num_videos_per_prompt,
                 num_forgotten=history.num_forgotten(t - 1),
             )
-            for each in branch_prefixes
+            for branch_prefixes in (prefixes, negative_prefixes)[: 1 + self.do_classifier_free_guidance]
         ]
         self._thin_history(branches, history, num_whole_frames=num_given - 1)
 
@@ -909,12 +901,6 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
         )
         return sample.view_as(latents), predicted.view_as(latents)
 
-    def _guided_logits(
-        self, branches: list[_Branch], latents: torch.LongTensor, guidance_scale: float
-    ) -> torch.Tensor:
-        """Guided logits of the visual codes, decided ones included, `(B, n, V)`, float32."""
-        return _guide(self._all_logits(branches, latents), guidance_scale).unflatten(0, latents.flatten(1).shape)
-
     def _all_logits(self, branches: list[_Branch], latents: torch.LongTensor) -> list[torch.Tensor]:
         """Every branch's logits of the visual codes, decided ones included, `(B * n, V)`."""
         frame = frame_ids_from_codes(latents, self.transformer.config)
@@ -993,6 +979,18 @@ def _check_vqvae(vqvae: CosmosVideoTokenizer, transformer: LumosForCausalLM) -> 
 
 def _as_list(value: str | list[str], length: int = 1) -> list[str]:
     return [value] * length if isinstance(value, str) else value
+
+
+def _prepare_codes(
+    given_codes: torch.LongTensor | None, shape: tuple[int, int, int, int], device: torch.device
+) -> tuple[torch.LongTensor, int]:
+    """Codes `(B, t, h, w)`, the given frames first, then unknown ones, and how many frames are given."""
+    codes = torch.full(shape, UNKNOWN_CODE, device=device)
+    if given_codes is None:
+        return codes, 0
+    num_given = given_codes.shape[1]
+    codes[:, :num_given] = given_codes.repeat_interleave(len(codes) // len(given_codes), dim=0)
+    return codes, num_given
 
 
 def _join_left_padded(

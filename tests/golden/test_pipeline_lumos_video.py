@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from lumos_hf.conversion import convert_lumos_model
-from lumos_hf.pipeline_lumos_video import LumosVideoPipeline
+from lumos_hf.pipeline_lumos_video import LumosVideoPipeline, _guide
 from lumos_hf.scheduling_mask_decoding import MaskDecodingScheduler
 from lumos_hf.token_layout import UNKNOWN_CODE, codes_from_frame_ids, frame_length
 
@@ -167,8 +167,8 @@ def test_guided_logits_on_recorded_tokens(case):
         if step in recorded:
             latents = tokens.view(1, case.h, case.w) - VISUAL_TOKEN_OFFSET
             latents = latents.masked_fill(latents < 0, UNKNOWN_CODE)
-            logits = pipe._guided_logits(branches, latents, settings["guidance_scale"])
-            torch.testing.assert_close(logits[0], recorded[step], atol=LOGITS_ATOL, rtol=0)
+            logits = _guide(pipe._all_logits(branches, latents), settings["guidance_scale"])
+            torch.testing.assert_close(logits, recorded[step], atol=LOGITS_ATOL, rtol=0)
 
             hidden_states = pipe._hidden_states(branches, latents)
             logits = pipe._guided_head(hidden_states, settings["guidance_scale"])

@@ -16,7 +16,7 @@ from lumos_hf import LumosVideoPipeline, demo_checkpoint
 from lumos_hf.token_layout import derive_layout
 from lumos_hf.training import DataCollatorForDiffusionForcing
 from lumos_hf.training.callbacks import FrameLossCallback, SampleGridCallback, frame_losses
-from lumos_hf.training.finetuning import last_complete_checkpoint
+from lumos_hf.training.trainer_checkpoints import last_complete_checkpoint
 
 
 # Whose imports are done.

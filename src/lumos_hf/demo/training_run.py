@@ -9,10 +9,10 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 from transformers import Trainer, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
 
 from ..training.loss_curve import save_loss_curve
 from ..training.muon import MuonWithAdamW
+from ..training.trainer_checkpoints import last_complete_checkpoint
 
 
 def computed_once(file: Path, compute: Callable[[], np.ndarray]) -> np.ndarray:
@@ -72,5 +72,5 @@ def train(
     )
     optimizer = MuonWithAdamW(model, lr=learning_rate)
     trainer = Trainer(model, arguments, collator, dataset, optimizers=(optimizer, None))
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(arguments.output_dir))
+    trainer.train(resume_from_checkpoint=last_complete_checkpoint(Path(arguments.output_dir)))
     save_loss_curve(trainer.state.log_history, output / "loss.png")

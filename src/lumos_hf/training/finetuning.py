@@ -5,7 +5,6 @@ What full and LoRA fine-tuning have in common: the official recipe, arguments, a
 There is no average of the weights (EMA): the official recipe has none, and no gain of one was measured here.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from .callbacks import FrameLossCallback, SampleGridCallback
 from .data_collator import DataCollatorForDiffusionForcing
 from .loss_curve import save_loss_curve
 from .tokenized_dataset import load_tokenized_dataset, video_tokenizer_checksum
+from .trainer_checkpoints import last_complete_checkpoint
 
 
 # For `TrainingArguments`. The official learning rates lie between 2.5e-5 and 5e-5; how long the official warm-up lasts is
@@ -145,20 +145,3 @@ def train(trainer: Trainer) -> None:
     trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint or last_complete_checkpoint(output))
     if trainer.is_world_process_zero():
         save_loss_curve(trainer.state.log_history, output / "loss.png")
-
-
-def last_complete_checkpoint(output_dir: Path) -> str | None:
-    """The Trainer's newest checkpoint that a kill did not leave half written."""
-    checkpoints = sorted(
-        output_dir.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True
-    )
-    return next((str(path) for path in checkpoints if _is_complete(path)), None)
-
-
-def _is_complete(checkpoint: Path) -> bool:
-    """Whether its last file, the state of the Trainer, is there as a whole."""
-    try:
-        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
-        return False
-    return True
