@@ -25,11 +25,11 @@ BAD_FIELDS = {
     "NaN bound": ({"guidance_interval": (0.0, float("nan"))}, "`guidance_interval` must be two numbers"),
     "no skip range": (
         {"unconditional_skip_range": 0},
-        "`unconditional_skip_range` must be an integer of at least 1, got 0",
+        "`unconditional_skip_range` must be a positive integer, got 0",
     ),
     "float skip range": (
         {"unconditional_skip_range": 2.0},
-        "`unconditional_skip_range` must be an integer .* got 2.0",
+        "`unconditional_skip_range` must be a positive integer, got 2.0",
     ),
     "threshold": ({"confidence_threshold": 1.5}, r"`confidence_threshold` must be a number in \[0, 1\], got 1.5"),
     "threshold as text": ({"confidence_threshold": "0.9"}, r"`confidence_threshold` must be .* got '0.9'"),

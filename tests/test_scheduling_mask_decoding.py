@@ -366,7 +366,7 @@ def test_bad_configurations(config, message):
 
 @pytest.mark.parametrize("num_inference_steps", (0, -3, 2.5))
 def test_bad_numbers_of_steps(num_inference_steps):
-    with pytest.raises(ValueError, match="`num_inference_steps` must be an integer of at least 1"):
+    with pytest.raises(ValueError, match="`num_inference_steps` must be a positive integer"):
         MaskDecodingScheduler().set_timesteps(num_inference_steps)
 
 

@@ -6,14 +6,14 @@ Everything here is off by default. docs/speed.md has the cost and the score of e
 """
 
 import math
-import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from .scheduling_mask_decoding import check_choice, halton_order
+from .argument_checks import check_choice, check_integer, check_number, is_number_up_to
+from .scheduling_mask_decoding import halton_order
 
 
 DECODING_ORDERS = ("confidence", "halton")
@@ -63,39 +63,25 @@ class DecodingApproximations:
     history_keep_ratio: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_share("step_ratio", self.step_ratio)
+        check_number("step_ratio", self.step_ratio, maximum=1)
         _check_interval("guidance_interval", self.guidance_interval)
-        _check_minimum("unconditional_skip_range", self.unconditional_skip_range, 1)
+        check_integer("unconditional_skip_range", self.unconditional_skip_range)
         if self.confidence_threshold is not None:
-            _check_share("confidence_threshold", self.confidence_threshold)
+            check_number("confidence_threshold", self.confidence_threshold, maximum=1)
         check_choice("decoding_order", self.decoding_order, DECODING_ORDERS)
         if self.history_window is not None:
-            _check_minimum("history_window", self.history_window, 0)
-        _check_share("history_keep_ratio", self.history_keep_ratio)
+            check_integer("history_window", self.history_window, minimum=0)
+        check_number("history_keep_ratio", self.history_keep_ratio, maximum=1)
 
     def reduced_steps(self, num_inference_steps: int) -> int:
         """How many of the default number of steps are taken."""
         return max(1, round(self.step_ratio * num_inference_steps))
 
 
-def _check_share(name: str, value: float) -> None:
-    if not _is_share(value):
-        raise ValueError(f"`{name}` must be a number in [0, 1], got {value!r}.")
-
-
 def _check_interval(name: str, value: tuple[float, float]) -> None:
-    is_pair = isinstance(value, Sequence) and len(value) == 2 and all(_is_share(bound) for bound in value)
+    is_pair = isinstance(value, Sequence) and len(value) == 2 and all(is_number_up_to(1, bound) for bound in value)
     if not is_pair or value[0] > value[1]:
         raise ValueError(f"`{name}` must be two numbers in [0, 1], the smaller one first, got {value!r}.")
-
-
-def _is_share(value: float) -> bool:
-    return isinstance(value, numbers.Real) and 0 <= value <= 1
-
-
-def _check_minimum(name: str, value: int, minimum: int) -> None:
-    if not isinstance(value, numbers.Integral) or value < minimum:
-        raise ValueError(f"`{name}` must be an integer of at least {minimum}, got {value!r}.")
 
 
 EXACT = DecodingApproximations()

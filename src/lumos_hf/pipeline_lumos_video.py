@@ -24,6 +24,7 @@ from diffusers.utils import BaseOutput, logging, replace_example_docstring
 from diffusers.utils.torch_utils import is_compiled_module
 from transformers import PreTrainedTokenizerBase
 
+from .argument_checks import check_integer, check_number
 from .configuration_lumos import LumosConfig
 from .cosmos_video_tokenizer import CosmosVideoTokenizer
 from .decoding_approximations import CompactHistory, DecodingApproximations, StepShortcuts, resolve_approximations
@@ -227,13 +228,13 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
         """Checks what can be told from the arguments of a call alone; raises `ValueError`."""
         for name, value in (("height", height), ("width", width)):
             if value is not None:
-                _check_integer(name, value, multiple_of=PIXELS_PER_SIZE_UNIT)
-        _check_integer("num_frames", num_frames)
-        _check_integer("fps", fps)
-        _check_integer("num_inference_steps", num_inference_steps)
-        _check_integer("num_videos_per_prompt", num_videos_per_prompt)
-        _check_number("guidance_scale", guidance_scale, maximum=math.inf)
-        _check_number("history_mask_ratio", history_mask_ratio, maximum=1)
+                check_integer(name, value, multiple_of=PIXELS_PER_SIZE_UNIT)
+        check_integer("num_frames", num_frames)
+        check_integer("fps", fps)
+        check_integer("num_inference_steps", num_inference_steps)
+        check_integer("num_videos_per_prompt", num_videos_per_prompt)
+        check_number("guidance_scale", guidance_scale)
+        check_number("history_mask_ratio", history_mask_ratio, maximum=1)
 
         if output_type not in OUTPUT_TYPES:
             raise ValueError(f"`output_type` must be one of {list(OUTPUT_TYPES)}, got {output_type!r}.")
@@ -1091,19 +1092,6 @@ def _check_generator(generator: torch.Generator | list[torch.Generator] | None, 
         raise ValueError(
             f"`generator` must be one generator or a list of {num_videos}, one per video, got {received}."
         )
-
-
-def _check_integer(name: str, value: int, multiple_of: int = 1) -> None:
-    if not isinstance(value, numbers.Integral) or value < 1 or value % multiple_of != 0:
-        multiple = "" if multiple_of == 1 else f" and a multiple of {multiple_of}"
-        raise ValueError(f"`{name}` must be a positive integer{multiple}, got {value!r}.")
-
-
-def _check_number(name: str, value: float, maximum: float) -> None:
-    is_number = isinstance(value, numbers.Real) and math.isfinite(value)
-    if not is_number or not 0 <= value <= maximum:
-        bounds = "a finite number of at least 0" if maximum == math.inf else f"a number in [0, {maximum}]"
-        raise ValueError(f"`{name}` must be {bounds}, got {value!r}.")
 
 
 __all__ = ["LumosPipelineOutput", "LumosVideoPipeline"]

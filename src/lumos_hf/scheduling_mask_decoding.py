@@ -7,7 +7,6 @@ Shapes: B rows, n visual positions of a frame, V visual codes, R any selection o
 """
 
 import math
-import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,6 +14,8 @@ import torch
 from diffusers import ConfigMixin, SchedulerMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
+
+from .argument_checks import check_choice, check_integer, check_number, check_shape
 
 
 DEFAULT_HISTORY_MASK_RATIO = 0.3
@@ -150,16 +151,6 @@ def sample_from_probabilities(probabilities: torch.Tensor, uniforms: torch.Tenso
     return (block * block_size + torch.searchsorted(cumulative, targets))[:, 0]
 
 
-def check_choice(name: str, value: str, choices: tuple[str, ...] | dict[str, object]) -> None:
-    if value not in choices:
-        raise ValueError(f"`{name}` must be one of {list(choices)}, got {value!r}.")
-
-
-def check_shape(name: str, value: torch.Tensor, shape: tuple[int, ...]) -> None:
-    if tuple(value.shape) != tuple(shape):
-        raise ValueError(f"`{name}` must have the shape {tuple(shape)}, got {tuple(value.shape)}.")
-
-
 @dataclass
 class MaskDecodingSchedulerOutput(BaseOutput):
     """
@@ -219,12 +210,8 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):
         mask_schedule: str = "cosine",
         mask_value: int = -1,
     ):
-        for name, value in (
-            ("token_temperature", token_temperature),
-            ("confidence_temperature", confidence_temperature),
-        ):
-            if not 0 <= value < math.inf:
-                raise ValueError(f"`{name}` must be a finite number of at least 0, got {value}.")
+        check_number("token_temperature", token_temperature)
+        check_number("confidence_temperature", confidence_temperature)
         check_choice("temperature_decay", temperature_decay, TEMPERATURE_DECAYS)
         check_choice("mask_schedule", mask_schedule, MASK_SCHEDULES)
         if mask_value >= 0:
@@ -245,8 +232,7 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):
         Raises:
             ValueError: if `num_inference_steps` is not an integer of at least 1.
         """
-        if not isinstance(num_inference_steps, numbers.Integral) or num_inference_steps < 1:
-            raise ValueError(f"`num_inference_steps` must be an integer of at least 1, got {num_inference_steps!r}.")
+        check_integer("num_inference_steps", num_inference_steps)
         self.num_inference_steps = int(num_inference_steps)
         self.timesteps = torch.arange(self.num_inference_steps, device=device)
         self.temperature = self.config.confidence_temperature

@@ -11,8 +11,9 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
+from ..argument_checks import check_choice
 from ..configuration_lumos import LumosConfig
-from ..scheduling_mask_decoding import MaskDecodingScheduler, check_choice
+from ..scheduling_mask_decoding import MaskDecodingScheduler
 from ..token_layout import (
     content_positions,
     frame_length,

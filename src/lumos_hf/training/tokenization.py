@@ -26,10 +26,10 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from ..argument_checks import check_choice
 from ..configuration_lumos import LumosConfig
 from ..cosmos_video_tokenizer import CosmosVideoTokenizer
 from ..pipeline_lumos_video import OFFICIAL_DEFAULTS, LumosVideoPipeline
-from ..scheduling_mask_decoding import check_choice
 from ..token_layout import frame_length, grid_size, prompt_ids, prompt_text, video_duration, video_header_ids
 from ..video_processor_lumos import crop_budget, crop_sizes, pixels_to_input
 from .clip_listing import ListedClip, list_clips

@@ -1,0 +1,36 @@
+# Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
+"""Checks of arguments, whose errors name the argument, what is allowed and what it was."""
+
+import math
+import numbers
+from collections.abc import Collection
+
+import torch
+
+
+def check_integer(name: str, value: int, minimum: int = 1, multiple_of: int = 1) -> None:
+    if not isinstance(value, numbers.Integral) or value < minimum or value % multiple_of != 0:
+        allowed = "a positive integer" if minimum == 1 else f"an integer of at least {minimum}"
+        multiple = "" if multiple_of == 1 else f" and a multiple of {multiple_of}"
+        raise ValueError(f"`{name}` must be {allowed}{multiple}, got {value!r}.")
+
+
+def check_number(name: str, value: float, maximum: float = math.inf) -> None:
+    if not is_number_up_to(maximum, value):
+        allowed = "a finite number of at least 0" if maximum == math.inf else f"a number in [0, {maximum}]"
+        raise ValueError(f"`{name}` must be {allowed}, got {value!r}.")
+
+
+def is_number_up_to(maximum: float, value: float) -> bool:
+    """Whether a value is a finite number in [0, maximum]."""
+    return isinstance(value, numbers.Real) and math.isfinite(value) and 0 <= value <= maximum
+
+
+def check_choice(name: str, value: str, choices: Collection[str]) -> None:
+    if value not in choices:
+        raise ValueError(f"`{name}` must be one of {list(choices)}, got {value!r}.")
+
+
+def check_shape(name: str, value: torch.Tensor, shape: tuple[int, ...]) -> None:
+    if tuple(value.shape) != tuple(shape):
+        raise ValueError(f"`{name}` must have the shape {tuple(shape)}, got {tuple(value.shape)}.")
