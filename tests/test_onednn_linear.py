@@ -4,10 +4,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from tiny_models import NUM_CODES, tiny_config
 from torch import nn
 
-from lumos_hf import onednn_linear
+from lumos_hf import LumosForCausalLM, LumosVideoPipeline, MaskDecodingScheduler, onednn_linear
 from lumos_hf.onednn_linear import apply_linear, is_plain_linear, linear, takes_onednn
+from lumos_hf.token_layout import prompt_ids, sequence_from_codes
 
 
 pytestmark = pytest.mark.skipif(
@@ -19,8 +21,9 @@ IN_FEATURES, OUT_FEATURES = 7, 6
 
 @pytest.fixture(autouse=True)
 def onednn_is_faster(monkeypatch):
-    """On every machine."""
+    """On every machine, for products of any size but none."""
     monkeypatch.setattr(onednn_linear, "_IS_ONEDNN_FASTER", True)
+    monkeypatch.setattr(onednn_linear, "_MIN_MULTIPLICATIONS", 1)
 
 
 @pytest.fixture
@@ -80,6 +83,9 @@ def test_what_is_left_to_pytorch(layer, monkeypatch):
         assert apply_linear(layer, inputs).dtype == torch.bfloat16
     with torch.backends.mkldnn.flags(enabled=False):
         assert not takes_onednn(inputs, weight)
+    with monkeypatch.context() as context:
+        context.setattr(onednn_linear, "_MIN_MULTIPLICATIONS", 3 * IN_FEATURES * OUT_FEATURES)
+        assert takes_onednn(inputs, weight) and not takes_onednn(inputs[:2], weight)
     monkeypatch.setattr(onednn_linear, "_IS_ONEDNN_FASTER", False)
     assert not takes_onednn(inputs, weight)
 
@@ -128,3 +134,37 @@ def test_the_machines_on_which_onednn_is_faster(capabilities, is_faster, monkeyp
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: False)
     assert not onednn_linear._is_onednn_faster()
+
+
+def with_and_without_onednn(function):
+    results = []
+    for enabled in (True, False):
+        with torch.backends.mkldnn.flags(enabled=enabled), torch.profiler.profile() as profiler:
+            results.append(function())
+        assert any("linear_pointwise" in event.key for event in profiler.key_averages()) == enabled
+    return results
+
+
+def test_a_pipeline_decodes_the_same_codes():
+    torch.manual_seed(0)
+    scheduler = MaskDecodingScheduler(token_temperature=0.0, confidence_temperature=0.0)
+    pipe = LumosVideoPipeline(None, LumosForCausalLM(tiny_config()).eval(), None, scheduler)
+    pipe.set_progress_bar_config(disable=True)
+    options = {"height": 32, "width": 64, "num_frames": 9, "fps": 4, "num_inference_steps": 3}
+    codes, expected = with_and_without_onednn(
+        lambda: pipe(input_ids=[0, 5, 6, 7, 102], output_type="latent", **options).frames
+    )
+    assert torch.equal(codes, expected)
+
+
+def test_training_gives_the_same_gradients():
+    torch.manual_seed(0)
+    model = LumosForCausalLM(tiny_config())
+    codes = torch.randint(NUM_CODES, (2, 4, 8))
+    ids = sequence_from_codes(prompt_ids([5, 6], model.config), codes, 1, 4, model.config)[None]
+
+    def loss_and_gradients():
+        loss = model(input_ids=ids, labels=ids).loss
+        return loss, *torch.autograd.grad(loss, list(model.parameters()))
+
+    torch.testing.assert_close(*with_and_without_onednn(loss_and_gradients), rtol=1e-4, atol=1e-6)

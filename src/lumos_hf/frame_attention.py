@@ -164,7 +164,7 @@ def unmasked_attention(
         kwargs: not used.
     """
     folded = query.reshape(len(query), key.shape[1], -1, query.shape[-1])
-    if takes_onednn(folded, key, value) and not torch.is_grad_enabled() and dropout == 0:
+    if takes_onednn(folded[0, 0], key[0, 0]) and not torch.is_grad_enabled() and dropout == 0:
         output = _attention_by_products(folded, key, value, scaling)
     else:
         output = F.scaled_dot_product_attention(folded, key, value, dropout_p=dropout, scale=scaling)
