@@ -40,6 +40,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "4 steps": {"num_inference_steps": 4},
     "guidance in the first half": {"approximations": DecodingApproximations(guidance_interval=(0.0, 0.5))},
     "residual of 4 steps": {"approximations": DecodingApproximations(unconditional_skip_range=4)},
+    "residual of 6 steps, 6 steps": {
+        "num_inference_steps": 6,
+        "approximations": DecodingApproximations(unconditional_skip_range=6),
+    },
     "threshold 0.9": {"approximations": DecodingApproximations(confidence_threshold=0.9)},
     "Halton order": {"approximations": DecodingApproximations(decoding_order="halton")},
     "Halton order, 6 steps": {
