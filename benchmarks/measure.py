@@ -4,22 +4,25 @@ What the benchmarks against reference.py share: configurations, options, and how
 
 The two take turns, and medians are compared: of processor time on CPUs, which other processes disturb least, of
 wall-clock time elsewhere. Peak memory is that of one more run of each, above what was there before it, mostly the
-weights. Rows are added to benchmarks/RESULTS.md. Weights are random, which changes nothing about the cost.
+weights: that of tensors, as PyTorch counts it. What the system counts for a process depends on its past, since allocators
+keep memory. Rows are added to benchmarks/RESULTS.md. Weights are random, which changes nothing about the cost.
 """
 
 import argparse
-import ctypes
 import datetime
+import json
 import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 import transformers
 from reference import with_plain_layers
 from results import RESULTS, append_rows, table
+from torch.profiler import ProfilerActivity, profile
 
 from lumos_hf import LumosConfig, LumosForCausalLM
 from lumos_hf.token_layout import prompt_ids
@@ -54,8 +57,6 @@ CONFIGURATIONS = {
     },
 }
 FPS = 12
-# Name of the size, in malloc.h of glibc, from which on memory goes back to the system as soon as it is freed.
-_M_MMAP_THRESHOLD = -3
 RUN_COLUMNS = ("date", "device", "torch", "transformers", "configuration", "dtype")
 COMPARISON_COLUMNS = ("runs", "reference s", "ours s", "ratio (range)", "reference peak MB", "ours peak MB")
 
@@ -117,25 +118,21 @@ def synchronize(device: str) -> None:
 
 
 def peak_megabytes(function: Callable[[], object], device: str) -> float:
-    """Most memory that exists at a time during a call, above that before it. On CPUs as Linux counts it."""
+    """Most memory that tensors take at a time during a call, above that before it."""
     if device != "cpu":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         function()
         return (torch.cuda.max_memory_allocated() - before) / 1e6
-    # Otherwise what was freed counts as memory until the allocator gives it back.
-    allocator = ctypes.CDLL(None)
-    allocator.mallopt(_M_MMAP_THRESHOLD, 2**14)
-    allocator.malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")
-    before = _status_kilobytes("VmRSS")
-    function()
-    return (_status_kilobytes("VmHWM") - before) / 1e3
-
-
-def _status_kilobytes(field: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler, TemporaryDirectory() as folder:
+        function()
+        profiler.stop()
+        trace = Path(folder) / "trace.json"
+        profiler.export_chrome_trace(str(trace))
+        events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
+    changes = [event["args"] for event in events if event["name"] == "[memory]"]
+    before = changes[0]["Total Allocated"] - changes[0]["Bytes"]
+    return (max(change["Total Allocated"] for change in changes) - before) / 1e6
 
 
 def device_name(options: argparse.Namespace) -> str:
