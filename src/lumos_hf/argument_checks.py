@@ -1,5 +1,5 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
-"""Checks of arguments, whose errors name the argument, what is allowed and what it was."""
+"""Checks of arguments, which raise a `ValueError` that names the argument, what is allowed and what it was."""
 
 import math
 import numbers
@@ -16,12 +16,13 @@ def check_integer(name: str, value: int, minimum: int = 1, multiple_of: int = 1)
 
 
 def check_number(name: str, value: float, maximum: float = math.inf) -> None:
-    if not is_number_up_to(maximum, value):
+    """Allows finite numbers from 0 to `maximum`."""
+    if not is_number(value, maximum):
         allowed = "a finite number of at least 0" if maximum == math.inf else f"a number in [0, {maximum}]"
         raise ValueError(f"`{name}` must be {allowed}, got {value!r}.")
 
 
-def is_number_up_to(maximum: float, value: float) -> bool:
+def is_number(value: float, maximum: float) -> bool:
     """Whether a value is a finite number in [0, maximum]."""
     return isinstance(value, numbers.Real) and math.isfinite(value) and 0 <= value <= maximum
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from .argument_checks import check_choice, check_integer, check_number, is_number_up_to
+from .argument_checks import check_choice, check_integer, check_number, is_number
 from .scheduling_mask_decoding import halton_order
 
 
@@ -79,7 +79,7 @@ class DecodingApproximations:
 
 
 def _check_interval(name: str, value: tuple[float, float]) -> None:
-    is_pair = isinstance(value, Sequence) and len(value) == 2 and all(is_number_up_to(1, bound) for bound in value)
+    is_pair = isinstance(value, Sequence) and len(value) == 2 and all(is_number(bound, maximum=1) for bound in value)
     if not is_pair or value[0] > value[1]:
         raise ValueError(f"`{name}` must be two numbers in [0, 1], the smaller one first, got {value!r}.")
 
