@@ -83,6 +83,7 @@ def test_what_is_left_to_pytorch(layer, monkeypatch):
         assert apply_linear(layer, inputs).dtype == torch.bfloat16
     with torch.backends.mkldnn.flags(enabled=False):
         assert not takes_onednn(inputs, weight)
+    torch.testing.assert_close(torch.vmap(lambda row: linear(row[None], weight))(inputs)[:, 0], linear(inputs, weight))
     with monkeypatch.context() as context:
         context.setattr(onednn_linear, "_MIN_MULTIPLICATIONS", 3 * IN_FEATURES * OUT_FEATURES)
         assert takes_onednn(inputs, weight) and not takes_onednn(inputs[:2], weight)

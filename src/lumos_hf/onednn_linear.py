@@ -36,6 +36,8 @@ def takes_onednn(inputs: torch.Tensor, weight: torch.Tensor) -> bool:
         and inputs.numel() * weight.shape[0] >= _MIN_MULTIPLICATIONS
         and torch.backends.mkldnn.enabled
         and not torch.compiler.is_compiling()
+        # Inside of torch.func and vmap, for which the operation has no rules.
+        and not torch._C._are_functorch_transforms_active()
         and not torch.is_autocast_enabled("cpu")
         and all(
             type(tensor) in (torch.Tensor, nn.Parameter)
@@ -53,12 +55,11 @@ def product(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | Non
 
 class _Linear(torch.autograd.Function):
     @staticmethod
-    def forward(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    def forward(
+        ctx: FunctionCtx, inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
+    ) -> torch.Tensor:
+        ctx.save_for_backward(inputs, weight)
         return product(inputs, weight, bias)
-
-    @staticmethod
-    def setup_context(ctx: FunctionCtx, inputs: tuple[torch.Tensor | None, ...], output: torch.Tensor) -> None:
-        ctx.save_for_backward(*inputs[:2])
 
     @staticmethod
     def backward(ctx: FunctionCtx, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
