@@ -28,12 +28,12 @@ from peft import LoraConfig, get_peft_model
 from tokenizers import AddedToken
 from tqdm.auto import tqdm
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, Trainer, TrainingArguments, set_seed
-from transformers.trainer_utils import get_last_checkpoint
 
 from ..media import contact_sheet
 from ..model_card import format_table
 from ..pipeline_lumos_video import LumosVideoPipeline
 from ..training.data_collator import DataCollatorForDiffusionForcing
+from ..training.trainer_checkpoints import last_complete_checkpoint
 from . import demo_checkpoint
 from .clips import BACKGROUNDS, COLOURS, FPS, SHAPES, ClipSpec, caption, pair_specs, single_specs
 from .measure import observe
@@ -181,7 +181,7 @@ def teach(pipe: LumosVideoPipeline, clips: TrainingClips, output: Path, steps: i
         pipe.transformer.config, tokenizer, minimum_mask_ratio=MINIMUM_MASK_RATIO
     )
     trainer = Trainer(model, arguments, collator, clips)
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(arguments.output_dir))
+    trainer.train(resume_from_checkpoint=last_complete_checkpoint(Path(arguments.output_dir)))
     directory = output / WORD
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
