@@ -610,14 +610,43 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
         self._thin_history(branches, history, num_whole_frames=num_given - 1)
 
         # 6. Make one frame after another
+        for frame in range(num_given):
+            yield codes[:, frame : frame + 1]
+        yield from self._decode_frames(
+            branches,
+            codes,
+            num_given,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            history=history,
+            history_mask_positions=self._history_mask_positions(h, w, history_mask_ratio, device),
+            shortcuts=StepShortcuts(approximations, num_inference_steps, h, w, device),
+            generator=generator,
+            callback_on_step_end=callback_on_step_end,
+            callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
+        )
+
+    def _decode_frames(
+        self,
+        branches: list[_Branch],
+        codes: torch.LongTensor,
+        num_given: int,
+        *,
+        num_inference_steps: int,
+        guidance_scale: float,
+        history: CompactHistory,
+        history_mask_positions: torch.LongTensor,
+        shortcuts: StepShortcuts,
+        generator: torch.Generator | list[torch.Generator] | None,
+        callback_on_step_end: Callable[..., dict[str, Any]] | None,
+        callback_on_step_end_tensor_inputs: list[str],
+    ) -> Iterator[torch.LongTensor]:
+        """Makes one frame after another in `codes` `(B, t, h, w)`, after the given ones, and yields it `(B, 1, h, w)`."""
+        t = codes.shape[1]
         # Steps stay on the CPU, where the scheduler reads them without waiting for the device.
         self.scheduler.set_timesteps(num_inference_steps)
         self._num_timesteps = (t - num_given) * num_inference_steps
-        history_mask_positions = self._history_mask_positions(h, w, history_mask_ratio, device)
-        shortcuts = StepShortcuts(approximations, num_inference_steps, h, w, device)
         step = 0
-        for frame in range(num_given):
-            yield codes[:, frame : frame + 1]
         with self.progress_bar(total=self._num_timesteps) as progress_bar:
             for frame in range(num_given, t):
                 latents = codes[:, frame]
