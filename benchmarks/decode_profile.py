@@ -63,9 +63,8 @@ def operations_and_bytes(event: torch.autograd.profiler_util.FunctionEventAvg, i
     """Of all calls of a kind that have these shapes."""
     if event.key in (PRODUCT, ONEDNN_PRODUCT):
         left, right = event.input_shapes[:2]
-        return event.count * 2 * math.prod(left) * math.prod(right) // left[-1], event.count * math.prod(
-            right
-        ) * itemsize
+        operations = 2 * math.prod(left) * math.prod(right) // left[-1]
+        return event.count * operations, event.count * math.prod(right) * itemsize
     if event.key == FUSED_ATTENTION:
         (batch, heads, queries, width), (_, key_heads, keys, _) = event.input_shapes[:2]
         operations = 4 * batch * heads * queries * keys * width

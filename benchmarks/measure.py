@@ -124,9 +124,9 @@ def peak_megabytes(function: Callable[[], object], device: str) -> float:
         before = torch.cuda.memory_allocated()
         function()
         return (torch.cuda.max_memory_allocated() - before) / 1e6
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler, TemporaryDirectory() as folder:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         function()
-        profiler.stop()
+    with TemporaryDirectory() as folder:
         trace = Path(folder) / "trace.json"
         profiler.export_chrome_trace(str(trace))
         events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]

@@ -33,3 +33,17 @@ def tiny_config(**changes: Any) -> LumosConfig:
         "visual_vocab_size": NUM_CODES,
     }
     return LumosConfig(**{**fields, **changes})
+
+
+def tiny_batch_config(num_codes: int) -> LumosConfig:
+    """With the official token ids, and one layer; for tests of batches."""
+    return LumosConfig(
+        vocab_size=9216 + num_codes,
+        visual_token_offset=9216,
+        visual_vocab_size=num_codes,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        num_key_value_heads=1,
+    )

@@ -15,6 +15,11 @@ def check_integer(name: str, value: int, minimum: int = 1, multiple_of: int = 1)
         raise ValueError(f"`{name}` must be {allowed}{multiple}, got {value!r}.")
 
 
+def check_minimum(name: str, value: float, minimum: float) -> None:
+    if value < minimum:
+        raise ValueError(f"`{name}` must be at least {minimum}, got {value}.")
+
+
 def check_number(name: str, value: float, maximum: float = math.inf) -> None:
     """Allows finite numbers from 0 to `maximum`."""
     if not is_number(value, maximum):

@@ -164,7 +164,8 @@ def unmasked_attention(
         kwargs: not used.
     """
     folded = query.reshape(len(query), key.shape[1], -1, query.shape[-1])
-    if takes_onednn(folded[0, 0], key[0, 0]) and not torch.is_grad_enabled() and dropout == 0:
+    is_plain_inference = query.is_cpu and not torch.is_grad_enabled() and dropout == 0
+    if is_plain_inference and takes_onednn(folded[0, 0], key[0, 0]):
         output = _attention_by_products(folded, key, value, scaling)
     else:
         output = F.scaled_dot_product_attention(folded, key, value, dropout_p=dropout, scale=scaling)

@@ -596,11 +596,12 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
         codes, num_given = _prepare_codes(given_codes, (len(prefixes) * num_videos_per_prompt, t, h, w), device)
 
         # 5. Cache everything before the first frame to be made, with the prompt and without it
+        visual_ids = self._visual_ids(header_ids, codes[::num_videos_per_prompt])
         history = CompactHistory(approximations, frame_length(h, w))
         branches = [
             self._prefill(
                 branch_prefixes,
-                self._visual_ids(header_ids, codes[::num_videos_per_prompt]),
+                visual_ids,
                 num_cached=len(header_ids) + num_given * frame_length(h, w),
                 num_videos_per_prompt=num_videos_per_prompt,
                 num_forgotten=history.num_forgotten(t - 1),

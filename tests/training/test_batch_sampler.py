@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 import torch
 from accelerate.data_loader import prepare_data_loader, skip_first_batches
+from tiny_models import tiny_batch_config
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from lumos_hf.configuration_lumos import LumosConfig
 from lumos_hf.modeling_lumos import LumosForCausalLM
 from lumos_hf.training import BatchedDataset, BucketBatchSampler, DataCollatorForDiffusionForcing
 
@@ -17,16 +17,7 @@ VISUAL_VOCAB_SIZE = 8
 
 @pytest.fixture(scope="module")
 def config():
-    return LumosConfig(
-        vocab_size=9216 + VISUAL_VOCAB_SIZE,
-        visual_token_offset=9216,
-        visual_vocab_size=VISUAL_VOCAB_SIZE,
-        hidden_size=32,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=1,
-        num_key_value_heads=1,
-    )
+    return tiny_batch_config(VISUAL_VOCAB_SIZE)
 
 
 @pytest.fixture(scope="module")

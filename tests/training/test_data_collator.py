@@ -5,10 +5,10 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from tiny_models import tiny_batch_config
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Trainer, TrainingArguments
 
-from lumos_hf.configuration_lumos import LumosConfig
 from lumos_hf.modeling_lumos import LumosForCausalLM
 from lumos_hf.token_layout import content_positions, prompt_ids, prompt_text, sequence_from_codes
 from lumos_hf.training import DataCollatorForDiffusionForcing
@@ -21,16 +21,7 @@ HEADER_LENGTH = 3
 
 @pytest.fixture(scope="module")
 def config():
-    return LumosConfig(
-        vocab_size=9216 + VISUAL_VOCAB_SIZE,
-        visual_token_offset=9216,
-        visual_vocab_size=VISUAL_VOCAB_SIZE,
-        hidden_size=32,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=1,
-        num_key_value_heads=1,
-    )
+    return tiny_batch_config(VISUAL_VOCAB_SIZE)
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
+from ..argument_checks import check_minimum
+
 
 class BucketBatchSampler(Sampler[list[int]]):
     """
@@ -45,13 +47,9 @@ class BucketBatchSampler(Sampler[list[int]]):
         video_batch_size: int = 1,
         seed: int = 0,
     ) -> None:
-        for name, value, lowest in (
-            ("image_batch_size", image_batch_size, 1),
-            ("video_batch_size", video_batch_size, 1),
-            ("seed", seed, 0),
-        ):
-            if value < lowest:
-                raise ValueError(f"`{name}` must be at least {lowest}, got {value}.")
+        check_minimum("image_batch_size", image_batch_size, 1)
+        check_minimum("video_batch_size", video_batch_size, 1)
+        check_minimum("seed", seed, 0)
         if len(dataset) == 0:
             raise ValueError("`dataset` must hold at least one clip, got none.")
         self.seed = seed

@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from ..argument_checks import check_choice
+from ..argument_checks import check_choice, check_minimum
 from ..configuration_lumos import LumosConfig
 from ..cosmos_video_tokenizer import CosmosVideoTokenizer
 from ..pipeline_lumos_video import OFFICIAL_DEFAULTS, LumosVideoPipeline
@@ -277,13 +277,9 @@ def _check_choices(
     position: str, batch_size: int, num_proc: int, clips_per_shard: int, rank: int, world_size: int
 ) -> None:
     check_choice("position", position, POSITIONS)
-    for name, value, lowest in (
-        ("batch_size", batch_size, 1),
-        ("num_proc", num_proc, 0),
-        ("clips_per_shard", clips_per_shard, 1),
-    ):
-        if value < lowest:
-            raise ValueError(f"`{name}` must be at least {lowest}, got {value}.")
+    check_minimum("batch_size", batch_size, 1)
+    check_minimum("num_proc", num_proc, 0)
+    check_minimum("clips_per_shard", clips_per_shard, 1)
     if not 0 <= rank < world_size:
         raise ValueError(f"`rank` must be at least 0 and below `world_size` {world_size}, got {rank}.")
 
@@ -300,8 +296,8 @@ def _clip_reader(
     seed: int,
 ) -> ClipReader:
     for name, value in (("fps", fps), ("duration", duration), ("num_frames", num_frames)):
-        if value is not None and value < 1:
-            raise ValueError(f"`{name}` must be at least 1, got {value}.")
+        if value is not None:
+            check_minimum(name, value, 1)
     if duration is not None and num_frames is not None:
         raise ValueError(f"Only one of `duration` and `num_frames` may be given, got {duration} and {num_frames}.")
     fps = checkpoint.or_default("fps", fps)
