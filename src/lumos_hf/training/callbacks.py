@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from ..argument_checks import check_minimum
 from ..media import contact_sheet, write_media
 from ..modeling_lumos import LumosForCausalLM
 from ..token_layout import derive_layout
@@ -126,9 +127,8 @@ class SampleGridCallback(TrainerCallback):
     ) -> None:
         if not prompts:
             raise ValueError("`prompts` must hold at least one prompt, got none.")
-        for name, value in (("every_steps", every_steps), ("max_columns", max_columns)):
-            if value < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {value}.")
+        check_minimum("every_steps", every_steps, 1)
+        check_minimum("max_columns", max_columns, 1)
         self.pipe = pipe
         self.prompts = list(prompts)
         self.every_steps = every_steps

@@ -11,7 +11,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
-from ..argument_checks import check_choice
+from ..argument_checks import check_choice, check_minimum
 from ..configuration_lumos import LumosConfig
 from ..scheduling_mask_decoding import MaskDecodingScheduler
 from ..token_layout import (
@@ -219,8 +219,7 @@ class DataCollatorForDiffusionForcing:
     def _generator_of(self, feature: Mapping[str, Any]) -> torch.Generator | None:
         if feature.get("seed") is not None:
             seed = _integer("seed", feature["seed"])
-            if seed < 0:
-                raise ValueError(f"`seed` must be at least 0, got {seed}.")
+            check_minimum("seed", seed, 0)
             return torch.Generator().manual_seed(seed)
         if self.seed is not None and self._generator is None:
             worker = torch.utils.data.get_worker_info()
