@@ -22,8 +22,8 @@ from torch.utils.data import Dataset
 from transformers import Trainer, set_seed
 
 from lumos_hf import CosmosVideoTokenizer
-from lumos_hf.training.clip_listing import ListedClip, list_clips
-from lumos_hf.training.clip_reading import ClipReader
+from lumos_hf.data.clip_listing import ListedClip, list_clips
+from lumos_hf.data.clip_reading import ClipReader
 from lumos_hf.training.finetuning import parse_arguments, train
 from lumos_hf.training.tokenizer_objective import TokenizerObjective
 from lumos_hf.video_processor_lumos import pixels_to_input

@@ -18,8 +18,8 @@ from .media import check_media_path, write_media
 
 
 if TYPE_CHECKING:
+    from .data.tokenization import TokenizationSummary
     from .pipeline_lumos_video import LumosVideoPipeline
-    from .training.tokenization import TokenizationSummary
 
 
 # Headings of the help page.
@@ -618,7 +618,7 @@ def _warn_of_unknown_words(pipe: "LumosVideoPipeline", prompt: str) -> None:
 
 def _import_tokenize_dataset() -> Callable[..., "TokenizationSummary"]:
     try:
-        from .training.tokenization import tokenize_dataset
+        from .data.tokenization import tokenize_dataset
     except ModuleNotFoundError as error:
         raise ValueError(f"Tokenising needs {error.name}, which comes with `pip install lumos_hf[train]`.") from error
     return tokenize_dataset

@@ -13,15 +13,10 @@ from .data_collator import DataCollatorForDiffusionForcing
 
 
 if TYPE_CHECKING:
-    from .tokenization import tokenize_dataset
-    from .tokenized_dataset import load_tokenized_dataset, video_tokenizer_checksum
+    from ..data import load_tokenized_dataset, tokenize_dataset, video_tokenizer_checksum
 
 
-_LAZY_MODULES = {
-    "load_tokenized_dataset": "tokenized_dataset",
-    "tokenize_dataset": "tokenization",
-    "video_tokenizer_checksum": "tokenized_dataset",
-}
+_LAZY_NAMES = ("load_tokenized_dataset", "tokenize_dataset", "video_tokenizer_checksum")
 
 __all__ = [
     "BatchedDataset",
@@ -34,6 +29,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LAZY_MODULES:
+    if name not in _LAZY_NAMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_LAZY_MODULES[name]}", __name__), name)
+    return getattr(importlib.import_module("..data", __name__), name)

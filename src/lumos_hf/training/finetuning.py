@@ -14,12 +14,12 @@ import torch
 from torch import nn
 from transformers import HfArgumentParser, Trainer, TrainingArguments
 
+from ..data.tokenized_dataset import load_tokenized_dataset, video_tokenizer_checksum
 from ..pipeline_lumos_video import LumosVideoPipeline
 from .batch_sampler import BatchedDataset, BucketBatchSampler
 from .callbacks import FrameLossCallback, SampleGridCallback
 from .data_collator import DataCollatorForDiffusionForcing
 from .loss_curve import save_loss_curve
-from .tokenized_dataset import load_tokenized_dataset, video_tokenizer_checksum
 from .trainer_checkpoints import last_complete_checkpoint
 
 

@@ -5,7 +5,7 @@ import datasets
 import PIL.Image
 import pytest
 
-from lumos_hf.training.clip_listing import list_clips
+from lumos_hf.data.clip_listing import list_clips
 
 
 @pytest.fixture(autouse=True)

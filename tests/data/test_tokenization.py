@@ -2,7 +2,7 @@
 """
 Tokenising whole sets with the demo checkpoint.
 
-`pytest tests/training/test_tokenization.py -k killed --num-clips 300` is the acceptance test of its size.
+`pytest tests/data/test_tokenization.py -k killed --num-clips 300` is the acceptance test of its size.
 """
 
 import json

@@ -8,8 +8,8 @@ import PIL.Image
 import PIL.ImageOps
 import pytest
 
+from lumos_hf.data.clip_reading import ClipReader
 from lumos_hf.media import write_media
-from lumos_hf.training.clip_reading import ClipReader
 from lumos_hf.video_processor_lumos import resize_and_crop
 
 
