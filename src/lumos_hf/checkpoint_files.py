@@ -9,6 +9,8 @@ from typing import Any
 
 from diffusers import DiffusionPipeline
 
+from .files import write_json
+
 
 CONFIG_FILES = {
     "tokenizer": "tokenizer_config.json",
@@ -85,6 +87,4 @@ def update_json(file: Path, **entries: Any) -> None:
     content = {**json.loads(file.read_text(encoding="utf-8")), **entries}
     for name in [name for name, value in entries.items() if value is None]:
         del content[name]
-    unfinished = file.with_name(f"{file.name}.unfinished")
-    unfinished.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    unfinished.replace(file)
+    write_json(file, content, sort_keys=True)

@@ -3,13 +3,13 @@
 
 import math
 import os
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import av
 from PIL import Image
+
+from .files import whole_file
 
 
 SHEET_MARGIN = 4
@@ -41,7 +41,7 @@ def write_media(path: str | os.PathLike, frames: list[Image.Image], fps: int = 1
     sizes = {frame.size for frame in frames}
     if len(sizes) > 1:
         raise ValueError(f"`frames` must all have the same size, got the sizes (width, height) {sorted(sizes)}.")
-    with written_whole(path) as temporary:
+    with whole_file(path) as temporary:
         _WRITERS[path.suffix.lower()](temporary, frames, fps)
 
 
@@ -120,15 +120,3 @@ _WRITERS: dict[str, Callable[[Path, list[Image.Image], int], None]] = {
     ".gif": _write_gif,
     ".png": _write_png,
 }
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """Gives a temporary path beside `path`, which takes its place if no error comes up."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -12,7 +12,6 @@ import ast
 import importlib.util
 import inspect
 import shutil
-import tempfile
 from collections import defaultdict
 from functools import cache
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any
 from . import __version__
 from .checkpoint_files import check_complete, update_json
 from .cosmos_video_tokenizer import CosmosVideoTokenizer
+from .files import whole_directory
 from .modeling_lumos import LumosForCausalLM
 from .pipeline_lumos_video import LumosVideoPipeline
 from .pipeline_repository import write_model_code
@@ -72,13 +72,10 @@ def export_remote_code(source: Path, output: Path) -> None:
     check_complete(source)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ValueError(f"`output` must be a new or an empty directory, got '{output}'.")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as parent:
-        unfinished = Path(parent) / output.name
-        shutil.copytree(source, unfinished, ignore=shutil.ignore_patterns("README.md", ".*"))
-        write_model_code(unfinished)
-        _write_pipeline_code(unfinished)
-        unfinished.replace(output)
+    with whole_directory(output) as directory:
+        shutil.copytree(source, directory, ignore=shutil.ignore_patterns("README.md", ".*"), dirs_exist_ok=True)
+        write_model_code(directory)
+        _write_pipeline_code(directory)
 
 
 def _write_pipeline_code(directory: Path) -> None:

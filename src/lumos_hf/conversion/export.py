@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from ..configuration_lumos import LumosConfig
 from ..cosmos_video_tokenizer import CosmosVideoTokenizer
+from ..files import write_json
 from .cosmos import official_cosmos_config, official_cosmos_names
 from .lumos import LUMOS_WEIGHT_FILES, check_lumos_weights, official_lumos_config
 from .text_tokenizer import check_text_tokenizer
@@ -24,7 +25,6 @@ from .weight_files import (
     existing_file,
     local_source,
     new_directory,
-    write_json,
     write_tensors,
     write_weights,
 )
@@ -72,11 +72,11 @@ def export_original_checkpoint(model_dir: str | Path, output_dir: str | Path) ->
     num_bytes = sum(path.stat().st_size for path in {*weights.paths.values(), *vqvae_weights.paths.values()})
     with new_directory(output_dir, num_bytes) as directory:
         (directory / "lumos").mkdir()
-        write_json(lumos_config, directory / "lumos" / "config.json")
+        write_json(directory / "lumos" / "config.json", lumos_config, sort_keys=True)
         write_weights(weights, stored_names, directory / "lumos")
         tokenizer.backend_tokenizer.save(str(directory / "text_tokenizer.json"))
         (directory / "cosmos").mkdir()
-        write_json(cosmos_config, directory / "cosmos" / "config.json")
+        write_json(directory / "cosmos" / "config.json", cosmos_config, sort_keys=True)
         official_weights = {official: vqvae_weights[name] for name, official in official_cosmos_names(vqvae).items()}
         write_tensors(official_weights, official_weights, directory / "cosmos" / "model.safetensors")
     return output_dir

@@ -12,7 +12,6 @@ import pickle
 import re
 import shutil
 import struct
-import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +22,8 @@ from huggingface_hub import parse_hf_uri, snapshot_download
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from tqdm import tqdm
+
+from ..files import whole_directory, write_json
 
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -232,7 +233,7 @@ def write_weights(
         weight_map |= dict.fromkeys(shard_names, file_name)
     if len(shards) > 1:
         index = {"metadata": {"total_size": total_size}, "weight_map": dict(sorted(weight_map.items()))}
-        write_json(index, directory / "model.safetensors.index.json")
+        write_json(directory / "model.safetensors.index.json", index, sort_keys=True)
 
 
 def write_tensors(
@@ -264,11 +265,6 @@ def write_tensors(
     return end
 
 
-def write_json(content: dict[str, Any], path: Path) -> None:
-    """Writes a JSON file."""
-    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
 def check_new_directory(argument: str, directory: Path) -> None:
     """Raises `ValueError` if there is anything at `directory`, apart from an empty directory."""
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
@@ -287,10 +283,7 @@ def new_directory(directory: Path, num_bytes: int) -> Iterator[Path]:
     Raises:
         OSError: if there is not enough space for so many bytes, or writing fails.
     """
-    directory = directory.resolve()
-    partial = directory.with_name(f".{directory.name}-{uuid.uuid4().hex[:8]}")
-    partial.mkdir(parents=True)
-    try:
+    with whole_directory(directory) as partial:
         free = shutil.disk_usage(partial).free
         if free < num_bytes:
             message = f"No space left on device: {num_bytes / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free"
@@ -302,9 +295,3 @@ def new_directory(directory: Path, num_bytes: int) -> Iterator[Path]:
             if isinstance(error, SafetensorError) or type(error) is Exception:
                 raise OSError(f"'{directory}' could not be written: {error}") from error
             raise
-        if directory.is_dir():
-            directory.rmdir()
-        partial.rename(directory)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise

@@ -26,7 +26,7 @@ import pyarrow.parquet
 from datasets import Features, List, Value
 
 from ..cosmos_video_tokenizer import CosmosVideoTokenizer
-from ..media import written_whole
+from ..files import remove_leftovers, whole_file
 from .clip_listing import ListedClip
 
 
@@ -161,7 +161,7 @@ class TokenizedDirectory:
         # `datasets` cannot read a file without rows.
         if rows:
             table = datasets.Dataset.from_list(rows, features=FEATURES).data.table
-            with written_whole(self.data_file(shard)) as temporary:
+            with whole_file(self.data_file(shard)) as temporary:
                 pyarrow.parquet.write_table(table, temporary)
         _write_json(self._record_file(shard), asdict(ShardRecord(shard, len(rows), tuple(skipped))))
 
@@ -169,8 +169,8 @@ class TokenizedDirectory:
         """Gathers what was skipped, once all shards are done, and removes what killed processes left behind."""
         skipped = [clip for record in self.records() for clip in record.skipped]
         _write_lines(self.skipped_file, (asdict(clip) for clip in skipped))
-        for leftover in (*self.path.glob("data/.train-*.parquet.*"), *self.path.glob("shards/.*.json.*")):
-            leftover.unlink(missing_ok=True)
+        for directory in (self.path, *(path for path in self.path.iterdir() if path.is_dir())):
+            remove_leftovers(directory)
 
     def data_file(self, shard: int) -> Path:
         # The pattern by which `datasets` and the Hub tell splits.
@@ -244,12 +244,12 @@ def _read_record(file: Path) -> ShardRecord:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    with written_whole(path) as temporary:
+    with whole_file(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    with written_whole(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
