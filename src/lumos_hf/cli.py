@@ -428,7 +428,7 @@ def export_remote_code(
 
     `DiffusionPipeline.from_pretrained(DIR, trust_remote_code=True)` of diffusers then loads it without this package.
     """
-    from .remote_code import export_remote_code
+    from .conversion.remote_code import export_remote_code
 
     with _short_errors():
         export_remote_code(model, output)

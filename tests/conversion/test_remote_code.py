@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from lumos_hf import LumosVideoPipeline, configuration_lumos, demo_checkpoint, modeling_lumos, token_layout
 from lumos_hf.cli import app
-from lumos_hf.remote_code import COMPONENT_CLASSES, bundle, export_remote_code
+from lumos_hf.conversion.remote_code import COMPONENT_CLASSES, bundle, export_remote_code
 
 
 # What comes with torch, transformers, diffusers and accelerate.

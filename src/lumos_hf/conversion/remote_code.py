@@ -17,14 +17,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from . import __version__
-from .checkpoint_files import check_complete, update_json
-from .cosmos_video_tokenizer import CosmosVideoTokenizer
-from .files import whole_directory
-from .modeling_lumos import LumosForCausalLM
-from .pipeline_lumos_video import LumosVideoPipeline
-from .pipeline_repository import write_model_code
-from .scheduling_mask_decoding import MaskDecodingScheduler
+from .. import __version__
+from ..checkpoint_files import check_complete, update_json
+from ..cosmos_video_tokenizer import CosmosVideoTokenizer
+from ..files import whole_directory
+from ..modeling_lumos import LumosForCausalLM
+from ..pipeline_lumos_video import LumosVideoPipeline
+from ..pipeline_repository import write_model_code
+from ..scheduling_mask_decoding import MaskDecodingScheduler
 
 
 COMPONENT_CLASSES = {
