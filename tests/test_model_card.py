@@ -44,6 +44,15 @@ def test_metadata_sizes_and_settings():
     assert "trust_remote_code" not in card.text
 
 
+def test_settings_of_zero_are_settings(tmp_path):
+    shutil.copytree(demo_checkpoint(), tmp_path / "demo")
+    index_file = tmp_path / "demo" / "model_index.json"
+    index = json.loads(index_file.read_text())
+    index_file.write_text(json.dumps({**index, "default_history_mask_ratio": 0.0, "default_guidance_scale": 0.0}))
+    text = model_card(tmp_path / "demo").text
+    assert "guidance 0.0, 12 steps" in text and "history mask ratio 0.0" in text
+
+
 def test_given_text_scores_and_samples_are_shown(tmp_path):
     scores = tmp_path / "scores.json"
     scores.write_text(json.dumps({"held-out prompts": {"generated": {"all": 0.5}}}))

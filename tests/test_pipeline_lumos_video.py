@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from lumos_hf import modeling_lumos
 from lumos_hf.cosmos_video_tokenizer import CosmosVideoTokenizer
 from lumos_hf.decoding_approximations import DecodingApproximations
+from lumos_hf.generation_defaults import resolve_default
 from lumos_hf.modeling_lumos import LumosForCausalLM
 from lumos_hf.pipeline_lumos_video import LumosPipelineOutput, LumosVideoPipeline, _guide
 from lumos_hf.scheduling_mask_decoding import MaskDecodingScheduler, halton_order
@@ -696,7 +697,7 @@ def test_defaults_come_from_the_checkpoint_or_else_from_the_official_code():
         "guidance_scale": 15.0,
         "history_mask_ratio": 0.7,
     }
-    assert {name: pipe._or_default(name, None) for name in official} == official
+    assert {name: resolve_default(name, None, pipe.config) for name in official} == official
 
 
 def test_components_that_do_not_fit():

@@ -14,6 +14,7 @@ import typer
 from PIL import Image
 
 from .demo import demo_checkpoint
+from .generation_defaults import resolve_default
 from .media import check_media_path, write_media
 
 
@@ -641,9 +642,7 @@ def _report_tokenized(summary: "TokenizationSummary", output: Path) -> None:
 
 
 def _playback_rate(pipe: "LumosVideoPipeline", fps: int | None) -> int:
-    from .pipeline_lumos_video import OFFICIAL_DEFAULTS
-
-    return fps or pipe.config.default_fps or OFFICIAL_DEFAULTS["fps"]
+    return resolve_default("fps", fps, pipe.config)
 
 
 def _describe(frames: list[Image.Image]) -> str:

@@ -19,7 +19,7 @@ from huggingface_hub import ModelCard, ModelCardData, parse_local_safetensors_fi
 
 from .checkpoint_files import CONFIG_FILES
 from .configuration_lumos import PIXELS_PER_SIZE_UNIT, LumosConfig
-from .pipeline_lumos_video import OFFICIAL_DEFAULTS
+from .generation_defaults import OFFICIAL_DEFAULTS, resolve_default
 from .token_layout import grid_size, num_latent_frames
 
 
@@ -188,7 +188,7 @@ def _describe(directory: Path, index: dict[str, Any]) -> dict[str, Any]:
     config = LumosConfig.from_pretrained(directory / "transformer")
     levels = _read_config(directory, "vqvae").get("levels")
     scheduler = _read_config(directory, "scheduler")
-    default = {name: index.get(f"default_{name}") or value for name, value in OFFICIAL_DEFAULTS.items()}
+    default = {name: resolve_default(name, None, index) for name in OFFICIAL_DEFAULTS}
     num_latents = num_latent_frames(default["num_frames"], config)
     h, w = grid_size(default["height"], default["width"], config)
     side = config.spatial_compression

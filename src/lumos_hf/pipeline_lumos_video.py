@@ -28,6 +28,7 @@ from .argument_checks import check_integer, check_number
 from .configuration_lumos import LumosConfig
 from .cosmos_video_tokenizer import CosmosVideoTokenizer
 from .decoding_approximations import CompactHistory, DecodingApproximations, StepShortcuts, resolve_approximations
+from .generation_defaults import resolve_default
 from .lora_loader import LumosLoraLoaderMixin
 from .modeling_lumos import LumosCausalLMOutput, LumosForCausalLM
 from .pipeline_repository import PipelineRepositoryMixin
@@ -52,16 +53,6 @@ from .video_processor_lumos import ImageInput, LumosVideoProcessor, VideoInput, 
 
 
 logger = logging.get_logger(__name__)
-
-OFFICIAL_DEFAULTS = {
-    "height": 384,
-    "width": 672,
-    "num_frames": 25,
-    "fps": 12,
-    "num_inference_steps": 50,
-    "guidance_scale": 15.0,
-    "history_mask_ratio": 0.7,
-}
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
@@ -539,13 +530,15 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
 
         # 1. Fill in defaults and check the inputs
-        num_frames = self._or_default("num_frames", num_frames)
-        fps = self._fps_or_default(fps, num_frames)
+        num_frames = resolve_default("num_frames", num_frames, self.config)
+        fps = resolve_default("fps", fps, self.config, num_frames)
         approximations = resolve_approximations(approximations)
         if num_inference_steps is None:
-            num_inference_steps = approximations.reduced_steps(self._or_default("num_inference_steps", None))
-        guidance_scale = self._or_default("guidance_scale", guidance_scale)
-        history_mask_ratio = self._or_default("history_mask_ratio", history_mask_ratio)
+            num_inference_steps = approximations.reduced_steps(
+                resolve_default("num_inference_steps", None, self.config)
+            )
+        guidance_scale = resolve_default("guidance_scale", guidance_scale, self.config)
+        history_mask_ratio = resolve_default("history_mask_ratio", history_mask_ratio, self.config)
         self.check_inputs(
             prompt,
             negative_prompt,
@@ -678,18 +671,6 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
                     self._thin_history(branches, history, num_whole_frames=min(frame, history.window + 1))
         self._current_timestep = None
 
-    def _or_default(self, name: str, value: Any | None) -> Any:
-        """The value if it is given, or else that of the checkpoint, or else the official one."""
-        if value is not None:
-            return value
-        registered = self.config[f"default_{name}"]
-        return OFFICIAL_DEFAULTS[name] if registered is None else registered
-
-    def _fps_or_default(self, fps: int | None, num_frames: int) -> int:
-        if fps is None and self.config.default_fps is None and num_frames == 1:
-            return 1
-        return self._or_default("fps", fps)
-
     def _round_up_num_frames(self, num_frames: int) -> int:
         step = self.transformer.config.temporal_compression
         rounded = math.ceil((num_frames - 1) / step) * step + 1
@@ -712,7 +693,9 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
             return None
         max_blocks = None
         if height is None:
-            max_blocks = crop_budget(self._or_default("height", None), self._or_default("width", None))
+            max_blocks = crop_budget(
+                resolve_default("height", None, self.config), resolve_default("width", None, self.config)
+            )
         if image is not None:
             return self.video_processor.preprocess_image(image, height, width, max_blocks=max_blocks)
 
@@ -734,7 +717,7 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
             height, width = pixels.shape[-2:]
         if latents is not None:
             height, width = (side * self.transformer.config.spatial_compression for side in latents.shape[-2:])
-        return self._or_default("height", height), self._or_default("width", width)
+        return resolve_default("height", height, self.config), resolve_default("width", width, self.config)
 
     def _tokenize(self, captions: list[str], *, height: int, width: int, duration: int, fps: int) -> list[list[int]]:
         """Token ids of everything before `video_start`; none at all for an empty caption."""

@@ -29,7 +29,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from ..argument_checks import check_choice, check_minimum
 from ..configuration_lumos import LumosConfig
 from ..cosmos_video_tokenizer import CosmosVideoTokenizer
-from ..pipeline_lumos_video import OFFICIAL_DEFAULTS, LumosVideoPipeline
+from ..generation_defaults import resolve_default
+from ..pipeline_lumos_video import LumosVideoPipeline
 from ..token_layout import frame_length, grid_size, prompt_ids, prompt_text, video_duration, video_header_ids
 from ..video_processor_lumos import crop_budget, crop_sizes, pixels_to_input
 from .clip_listing import ListedClip, list_clips
@@ -77,14 +78,12 @@ class _Checkpoint:
 
     def or_default(self, name: str, value: int | None) -> int:
         """The value if it is given, or else that of the checkpoint, or else the official one."""
-        if value is not None:
-            return value
-        return self.pipeline_config.get(f"default_{name}") or OFFICIAL_DEFAULTS[name]
+        return resolve_default(name, value, self.pipeline_config)
 
     @property
     def image_fps(self) -> int:
         """What the pipeline says of images if no rate is given."""
-        return self.pipeline_config.get("default_fps") or 1
+        return resolve_default("fps", None, self.pipeline_config, num_frames=1)
 
     def num_latent_frames(self, num_frames: int) -> int:
         """Latent frames that `num_frames` frames are encoded to, the last of which may be completed."""

@@ -1,0 +1,33 @@
+# Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
+import subprocess
+import sys
+
+import pytest
+
+from lumos_hf.generation_defaults import OFFICIAL_DEFAULTS, resolve_default
+
+
+def test_the_given_value_comes_before_the_checkpoints_and_that_before_the_official_one():
+    for name, official in OFFICIAL_DEFAULTS.items():
+        assert resolve_default(name, None, {}) == resolve_default(name, None, {f"default_{name}": None}) == official
+        assert resolve_default(name, None, {f"default_{name}": 7}) == 7
+        assert resolve_default(name, 3, {f"default_{name}": 7}) == 3
+
+
+@pytest.mark.parametrize("name", ["guidance_scale", "history_mask_ratio"])
+def test_zero_is_a_value(name):
+    assert resolve_default(name, 0.0, {f"default_{name}": 2.0}) == 0.0
+    assert resolve_default(name, None, {f"default_{name}": 0.0}) == 0.0
+
+
+def test_official_images_have_one_frame_per_second():
+    assert resolve_default("fps", None, {}, num_frames=1) == 1
+    assert resolve_default("fps", None, {}, num_frames=5) == 12
+    assert resolve_default("fps", None, {"default_fps": 8}, num_frames=1) == 8
+    assert resolve_default("fps", 24, {}, num_frames=1) == 24
+
+
+def test_imports_go_one_way():
+    """The defaults, which everything else reads, need nothing of the package."""
+    code = "import sys, lumos_hf.generation_defaults; sys.exit('lumos_hf.pipeline_lumos_video' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
