@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 from lumos_hf import modeling_lumos
 from lumos_hf.cosmos_video_tokenizer import CosmosVideoTokenizer
-from lumos_hf.decoding_approximations import DecodingApproximations
+from lumos_hf.decoding.approximations import DecodingApproximations
 from lumos_hf.generation_defaults import resolve_default
 from lumos_hf.modeling_lumos import LumosForCausalLM
 from lumos_hf.pipeline_lumos_video import LumosPipelineOutput, LumosVideoPipeline, _guide

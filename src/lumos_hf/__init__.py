@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         export_original_checkpoint,
     )
     from .cosmos_video_tokenizer import CosmosVideoTokenizer
-    from .decoding_approximations import DecodingApproximations
+    from .decoding.approximations import DecodingApproximations
     from .demo import demo_checkpoint
     from .pipeline_lumos_video import LumosPipelineOutput, LumosVideoPipeline
     from .scheduling_mask_decoding import MaskDecodingScheduler

@@ -27,12 +27,12 @@ from transformers import PreTrainedTokenizerBase
 from .argument_checks import check_integer, check_number
 from .configuration_lumos import LumosConfig
 from .cosmos_video_tokenizer import CosmosVideoTokenizer
-from .decoding_approximations import CompactHistory, DecodingApproximations, StepShortcuts, resolve_approximations
+from .decoding.approximations import CompactHistory, DecodingApproximations, StepShortcuts, resolve_approximations
+from .decoding.prefix_cache import PrefixCache
 from .generation_defaults import resolve_default
 from .lora_loader import LumosLoraLoaderMixin
 from .modeling_lumos import LumosCausalLMOutput, LumosForCausalLM
 from .pipeline_repository import PipelineRepositoryMixin
-from .prefix_cache import PrefixCache
 from .scheduling_mask_decoding import MaskDecodingScheduler
 from .token_layout import (
     PIXELS_PER_SIZE_UNIT,

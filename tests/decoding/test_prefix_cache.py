@@ -4,8 +4,8 @@ import torch
 from tiny_models import tiny_config
 from transformers import DynamicCache
 
+from lumos_hf.decoding.prefix_cache import PrefixCache, PrefixCacheLayer
 from lumos_hf.modeling_lumos import LumosForCausalLM
-from lumos_hf.prefix_cache import PrefixCache, PrefixCacheLayer
 
 
 def states(batch_size, length):

@@ -4,7 +4,7 @@ import dataclasses
 import pytest
 import torch
 
-from lumos_hf.decoding_approximations import (
+from lumos_hf.decoding.approximations import (
     EXACT,
     PRESETS,
     CompactHistory,

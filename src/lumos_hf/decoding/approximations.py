@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from .argument_checks import check_choice, check_integer, check_number, is_number
-from .scheduling_mask_decoding import halton_order
+from ..argument_checks import check_choice, check_integer, check_number, is_number
+from ..scheduling_mask_decoding import halton_order
 
 
 DECODING_ORDERS = ("confidence", "halton")
