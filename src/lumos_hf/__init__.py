@@ -36,7 +36,7 @@ __version__ = version("lumos_hf")
 _LAZY_MODULES = {
     "CosmosVideoTokenizer": "cosmos_video_tokenizer",
     "DataCollatorForDiffusionForcing": "training",
-    "DecodingApproximations": "decoding_approximations",
+    "DecodingApproximations": "decoding.approximations",
     "LumosPipelineOutput": "pipeline_lumos_video",
     "LumosVideoPipeline": "pipeline_lumos_video",
     "MaskDecodingScheduler": "scheduling_mask_decoding",
