@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from lumos_hf import LumosVideoPipeline
-from lumos_hf.remote_code import export_remote_code
+from lumos_hf.conversion.remote_code import export_remote_code
 
 
 NO_PACKAGE = Path(__file__).parent / "without_lumos_hf"
