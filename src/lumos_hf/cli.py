@@ -379,7 +379,7 @@ def card(
 
     Example: lumos-hf card --model my-lumos --name me/my-lumos --license apache-2.0
     """
-    from .model_card import TAGS, TEMPLATE, model_card
+    from .hub.model_card import TAGS, TEMPLATE, model_card
 
     with _short_errors():
         content = model_card(
@@ -411,8 +411,8 @@ def push(
 
     It needs a model card, see `lumos-hf card`. Log in before with `hf auth login`.
     """
-    from .checkpoint_files import check_complete
-    from .pipeline_repository import publish
+    from .hub.checkpoint_files import check_complete
+    from .hub.pipeline_repository import publish
 
     with _short_errors():
         check_complete(model)

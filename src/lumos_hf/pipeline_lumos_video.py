@@ -30,9 +30,9 @@ from .cosmos_video_tokenizer import CosmosVideoTokenizer
 from .decoding.approximations import CompactHistory, DecodingApproximations, StepShortcuts, resolve_approximations
 from .decoding.prefix_cache import PrefixCache
 from .generation_defaults import resolve_default
-from .lora_loader import LumosLoraLoaderMixin
+from .hub.lora_loader import LumosLoraLoaderMixin
+from .hub.pipeline_repository import PipelineRepositoryMixin
 from .modeling_lumos import LumosCausalLMOutput, LumosForCausalLM
-from .pipeline_repository import PipelineRepositoryMixin
 from .scheduling_mask_decoding import MaskDecodingScheduler
 from .token_layout import (
     PIXELS_PER_SIZE_UNIT,

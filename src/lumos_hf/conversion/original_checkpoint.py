@@ -17,10 +17,10 @@ from transformers import AutoModelForCausalLM
 from ..configuration_lumos import LumosConfig
 from ..cosmos_video_tokenizer import CosmosVideoTokenizer
 from ..generation_defaults import OFFICIAL_DEFAULTS
-from ..model_card import model_card
+from ..hub.model_card import model_card
+from ..hub.pipeline_repository import write_model_code
 from ..modeling_lumos import LumosForCausalLM
 from ..pipeline_lumos_video import LumosVideoPipeline
-from ..pipeline_repository import write_model_code
 from ..scheduling_mask_decoding import MaskDecodingScheduler
 from ..token_layout import UNKNOWN_CODE, prompt_ids, sequence_from_codes
 from .cosmos import COSMOS_FILES, convert_cosmos_tokenizer

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..checkpoint_files import check_complete, update_json
 from ..cosmos_video_tokenizer import CosmosVideoTokenizer
 from ..files import whole_directory
+from ..hub.checkpoint_files import check_complete, update_json
+from ..hub.pipeline_repository import write_model_code
 from ..modeling_lumos import LumosForCausalLM
 from ..pipeline_lumos_video import LumosVideoPipeline
-from ..pipeline_repository import write_model_code
 from ..scheduling_mask_decoding import MaskDecodingScheduler
 
 

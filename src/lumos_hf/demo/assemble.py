@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 
 from ..cosmos_video_tokenizer import CosmosVideoTokenizer
+from ..hub.pipeline_repository import remove_model_code
 from ..modeling_lumos import LumosForCausalLM
 from ..pipeline_lumos_video import LumosVideoPipeline
-from ..pipeline_repository import remove_model_code
 from ..scheduling_mask_decoding import MaskDecodingScheduler
 from .clips import FPS, NUM_FRAMES, SIZE
 from .vocabulary import demo_text_tokenizer

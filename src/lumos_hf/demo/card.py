@@ -7,7 +7,7 @@ from pathlib import Path
 
 from huggingface_hub import ModelCard
 
-from ..model_card import model_card
+from ..hub.model_card import model_card
 from . import demo_checkpoint
 
 

@@ -29,8 +29,8 @@ from tokenizers import AddedToken
 from tqdm.auto import tqdm
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, Trainer, TrainingArguments, set_seed
 
+from ..hub.model_card import format_table
 from ..media import contact_sheet
-from ..model_card import format_table
 from ..pipeline_lumos_video import LumosVideoPipeline
 from ..training.data_collator import DataCollatorForDiffusionForcing
 from ..training.trainer_checkpoints import last_complete_checkpoint

@@ -18,8 +18,8 @@ import torch
 from tqdm.auto import tqdm
 
 from ..cosmos_video_tokenizer import CosmosVideoTokenizer
+from ..hub.model_card import format_table
 from ..media import contact_sheet, write_media
-from ..model_card import format_table
 from ..pipeline_lumos_video import LumosVideoPipeline
 from ..video_processor_lumos import LumosVideoProcessor
 from . import demo_checkpoint

@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from huggingface_hub import ModelCard, ModelCardData, parse_local_safetensors_file_metadata
 
+from ..configuration_lumos import PIXELS_PER_SIZE_UNIT, LumosConfig
+from ..generation_defaults import OFFICIAL_DEFAULTS, resolve_default
+from ..token_layout import grid_size, num_latent_frames
 from .checkpoint_files import CONFIG_FILES
-from .configuration_lumos import PIXELS_PER_SIZE_UNIT, LumosConfig
-from .generation_defaults import OFFICIAL_DEFAULTS, resolve_default
-from .token_layout import grid_size, num_latent_frames
 
 
 TEMPLATE = Path(__file__).parent / "model_card_template.md"

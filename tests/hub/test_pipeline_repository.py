@@ -1,5 +1,5 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
-"""What is in a saved checkpoint; loading is in test_pipeline_lumos_video.py, the Hub in hub/."""
+"""What is in a saved checkpoint; loading is in test_pipeline_lumos_video.py, the Hub in test_hub.py."""
 
 import json
 
@@ -7,9 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 from lumos_hf import LumosVideoPipeline, demo_checkpoint
-from lumos_hf.checkpoint_files import missing_files
 from lumos_hf.cli import app
-from lumos_hf.pipeline_repository import remove_model_code
+from lumos_hf.hub.checkpoint_files import missing_files
+from lumos_hf.hub.pipeline_repository import remove_model_code
 
 
 CODE = {

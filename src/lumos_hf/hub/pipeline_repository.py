@@ -19,9 +19,9 @@ from diffusers import DiffusionPipeline
 from huggingface_hub import CommitInfo, HfApi, snapshot_download
 from transformers.dynamic_module_utils import get_relative_import_files
 
+from ..configuration_lumos import LumosConfig
+from ..modeling_lumos import LumosForCausalLM, LumosModel
 from .checkpoint_files import CONFIG_FILES, WEIGHT_FILES, check_complete, file_patterns, missing_files, update_json
-from .configuration_lumos import LumosConfig
-from .modeling_lumos import LumosForCausalLM, LumosModel
 
 
 # What `auto_map` in the configuration of the model names.

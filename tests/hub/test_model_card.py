@@ -10,10 +10,10 @@ from typer.testing import CliRunner
 from lumos_hf import demo_checkpoint
 from lumos_hf.cli import app
 from lumos_hf.demo.card import demo_model_card
-from lumos_hf.model_card import TAGS, model_card
+from lumos_hf.hub.model_card import TAGS, model_card
 
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 
 
 def test_the_card_of_the_demo_is_up_to_date():
