@@ -9,7 +9,7 @@ from typing import Any
 
 from diffusers import DiffusionPipeline
 
-from .files import write_json
+from ..files import write_json
 
 
 CONFIG_FILES = {
