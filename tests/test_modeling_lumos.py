@@ -1,5 +1,6 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
 import copy
+import logging
 from functools import partial
 
 import pytest
@@ -280,6 +281,50 @@ def test_one_frame_is_run_again_after_cropping_the_cache(model):
     )
     assert_close(logits, logits_of(model, input_ids=input_ids)[:, -FRAME:])
     assert not hasattr(model.config, "is_causal")
+
+
+@pytest.mark.parametrize("name", ("cache", "past_key_values"))
+@pytest.mark.parametrize("part", ("model", "base model"))
+def test_both_names_of_the_cache_work_without_a_warning(model, name, part, caplog, recwarn, monkeypatch):
+    """transformers has renamed it."""
+    input_ids = build_row(model.config)[None]
+    position_ids, frame_ids = derive_layout(input_ids, model.config)
+    module = model if part == "model" else model.model
+    output = "logits" if part == "model" else "last_hidden_state"
+    # What is said once a process may have been said already, and what is said does not reach other loggers.
+    logger = logging.getLogger("transformers")
+    logger.warning_once.cache_clear()
+    monkeypatch.setattr(logger, "propagate", True)
+    with torch.no_grad():
+        expected = module(input_ids=input_ids)[output][:, -FRAME:]
+        cache = DynamicCache(config=model.config)
+        prefix = {"position_ids": position_ids[..., :-FRAME], "frame_ids": frame_ids[:, :-FRAME]}
+        module(input_ids=input_ids[:, :-FRAME], **{name: cache}, **prefix)
+        frame = {"position_ids": position_ids[..., -FRAME:], "frame_ids": frame_ids[:, -FRAME:]}
+        outputs = module(input_ids=input_ids[:, -FRAME:], **{name: cache}, **frame)
+    assert_close(outputs[output], expected)
+    assert "deprecated" not in caplog.text and not recwarn.list
+    assert outputs.past_key_values is cache
+
+
+def test_two_different_caches_are_refused(model):
+    caches = {name: DynamicCache(config=model.config) for name in ("cache", "past_key_values")}
+    with pytest.raises(ValueError, match="two names of one argument, got two different caches"):
+        model(input_ids=torch.arange(6)[None], **caches)
+
+
+@pytest.mark.parametrize("part", ("model", "base model"))
+def test_unknown_keywords_are_refused(model, part):
+    module = model if part == "model" else model.model
+    with pytest.raises(TypeError, match=r"forward\(\) got unexpected keyword arguments: chache, token_type_ids"):
+        module(input_ids=torch.arange(6)[None], chache=None, token_type_ids=None)
+    module(input_ids=torch.arange(6)[None], output_attentions=None, output_hidden_states=False, return_dict=True)
+
+
+def test_a_cache_is_refused_where_activations_are_checkpointed(model):
+    model.train().activation_checkpointing_enable()
+    with pytest.raises(ValueError, match="`past_key_values` must be None in training with activation checkpointing"):
+        model(input_ids=torch.arange(6)[None], past_key_values=DynamicCache(config=model.config))
 
 
 # Logits

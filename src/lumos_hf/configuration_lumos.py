@@ -113,7 +113,7 @@ class LumosConfig(PreTrainedConfig):
     """
 
     model_type = "lumos"
-    keys_to_ignore_at_inference = ["past_key_values"]
+    keys_to_ignore_at_inference = ["cache", "past_key_values"]
 
     vocab_size: int = 129536
     hidden_size: int = 2048

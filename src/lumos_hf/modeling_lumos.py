@@ -12,8 +12,9 @@ Shape suffixes: B batch, L tokens fed, H heads, D width of a head, 3 time, heigh
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -52,6 +53,13 @@ _MM_ROPE_GROUP = (
 )
 
 _QK_NORM_EPS = 1e-5
+
+# transformers renames `past_key_values` to `cache`; masks and outputs know the name of the version installed.
+_CACHE_NAMES = ("cache", "past_key_values")
+_CACHE_NAME = next(name for name in _CACHE_NAMES if name in {field.name for field in fields(BaseModelOutputWithPast)})
+
+# What the library may pass to any model, and `return_dict`, which the decorators of the forward methods take.
+_LIBRARY_ARGUMENTS = frozenset({*TransformersKwargs.__annotations__, "return_dict"})
 
 # Size of the float32 logits that exist at a time: enough rows to keep a device busy, in or near its caches.
 MAX_LOGITS_BYTES = {"cpu": 2**25, "cuda": 2**28}
@@ -157,7 +165,7 @@ class LumosAttention(nn.Module):
         hidden_states: torch.Tensor,
         position_embeddings: tuple[torch.Tensor, torch.Tensor],
         attention_mask: torch.Tensor | FrameBlocks | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         query_index: torch.LongTensor | None = None,
         num_padding: list[int] | None = None,
         **kwargs: Unpack[TransformersKwargs],
@@ -178,8 +186,8 @@ class LumosAttention(nn.Module):
         value_states = apply_linear(self.v_proj, hidden_states).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
         query_states, key_states = _rotate(query_states, *query_embeddings), _rotate(key_states, *position_embeddings)
 
-        if past_key_values is not None:
-            key_states, value_states = past_key_values.update(key_states, value_states, self.layer_idx)
+        if cache is not None:
+            key_states, value_states = cache.update(key_states, value_states, self.layer_idx)
 
         attend = partial(
             self._attention_function(attention_mask, kwargs.get("is_causal", True)),
@@ -232,7 +240,7 @@ class LumosDecoderLayer(GradientCheckpointingLayer):
         hidden_states: torch.Tensor,
         position_embeddings: tuple[torch.Tensor, torch.Tensor],
         attention_mask: torch.Tensor | FrameBlocks | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         query_index: torch.LongTensor | None = None,
         num_padding: list[int] | None = None,
         **kwargs: Unpack[TransformersKwargs],
@@ -241,7 +249,7 @@ class LumosDecoderLayer(GradientCheckpointingLayer):
             self.input_layernorm(hidden_states),
             position_embeddings,
             attention_mask=attention_mask,
-            past_key_values=past_key_values,
+            cache=cache,
             query_index=query_index,
             num_padding=num_padding,
             **kwargs,
@@ -255,7 +263,7 @@ class LumosPreTrainedModel(PreTrainedModel):
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
     _no_split_modules = ["LumosDecoderLayer"]
-    _skip_keys_device_placement = ["past_key_values"]
+    _skip_keys_device_placement = list(_CACHE_NAMES)
     # Flash attention takes no mask, so frames would silently turn causal.
     _supports_flash_attn = False
     _supports_sdpa = True
@@ -291,25 +299,32 @@ class LumosModel(LumosPreTrainedModel):
         is_causal: bool = True,
         rows_to_keep: torch.LongTensor | None = None,
         num_padding: list[int] | None = None,
+        cache: Cache | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPast:
         """
         Hidden states after the last norm, `(batch, length, hidden_size)`, or those at `rows_to_keep`, `(batch, rows)`;
         see [`LumosForCausalLM.forward`].
         """
-        _check_inputs(input_ids, inputs_embeds, attention_mask, position_ids, frame_ids, past_key_values)
+        _check_keywords(type(self), kwargs)
+        cache = _one_cache(cache, past_key_values)
+        _check_inputs(input_ids, inputs_embeds, attention_mask, position_ids, frame_ids, cache)
         _check_padding(num_padding, position_ids, attention_mask, is_causal)
         position_ids, frame_ids = self._complete_layout(
-            input_ids, attention_mask, position_ids, frame_ids, past_key_values, is_causal
+            input_ids, attention_mask, position_ids, frame_ids, cache, is_causal
         )
         if inputs_embeds is None:
             inputs_embeds = self.embed_tokens(input_ids)
         if use_cache is None:
             use_cache = self.config.use_cache
-        if use_cache and past_key_values is None and not (self.gradient_checkpointing and self.training):
-            past_key_values = DynamicCache(config=self.config)
+        is_checkpointing = self.gradient_checkpointing and self.training
+        if use_cache and cache is None and not is_checkpointing:
+            cache = DynamicCache(config=self.config)
+        if cache is not None and is_checkpointing and torch.is_grad_enabled():
+            # The library would take the cache away from the layers.
+            raise ValueError("`past_key_values` must be None in training with activation checkpointing, got a cache.")
 
-        mask = self._attention_mask(inputs_embeds, attention_mask, frame_ids, past_key_values, is_causal)
+        mask = self._attention_mask(inputs_embeds, attention_mask, frame_ids, cache, is_causal)
         position_embeddings = self.rotary_emb(inputs_embeds, position_ids)
         # The last layer needs queries for the rows that are kept only. Masks would have to be cut to them, though.
         keeps_early = rows_to_keep is not None and mask is None and not is_causal
@@ -320,7 +335,7 @@ class LumosModel(LumosPreTrainedModel):
                 hidden_states,
                 position_embeddings,
                 attention_mask=mask,
-                past_key_values=past_key_values,
+                cache=cache,
                 query_index=rows_to_keep if keeps_early and layer is self.layers[-1] else None,
                 is_causal=is_causal,
                 num_padding=num_padding,
@@ -328,10 +343,7 @@ class LumosModel(LumosPreTrainedModel):
             )
         if not keeps_early:
             hidden_states = _select(hidden_states, rows_to_keep)
-        return BaseModelOutputWithPast(
-            last_hidden_state=self.norm(hidden_states),
-            past_key_values=past_key_values,
-        )
+        return BaseModelOutputWithPast(last_hidden_state=self.norm(hidden_states), **{_CACHE_NAME: cache})
 
     def _complete_layout(
         self,
@@ -339,7 +351,7 @@ class LumosModel(LumosPreTrainedModel):
         attention_mask: torch.Tensor | None,
         position_ids: torch.LongTensor | None,
         frame_ids: torch.LongTensor | None,
-        past_key_values: Cache | None,
+        cache: Cache | None,
         is_causal: bool,
     ) -> tuple[torch.LongTensor, torch.LongTensor | None]:
         """Derives what is missing of `position_ids` and `frame_ids` from whole sequences of ids."""
@@ -349,7 +361,7 @@ class LumosModel(LumosPreTrainedModel):
         missing = "position_ids" if position_ids is None else "frame_ids"
         if input_ids is None:
             raise ValueError(f"`{missing}` must be given with `inputs_embeds`: they cannot be derived without ids.")
-        if past_key_values is not None and past_key_values.get_seq_length() > 0:
+        if cache is not None and cache.get_seq_length() > 0:
             raise ValueError(
                 f"`{missing}` must be given with a filled `past_key_values`: they cannot be derived from the "
                 f"{input_ids.shape[1]} new ids alone. Derive both for the whole sequence with "
@@ -369,7 +381,7 @@ class LumosModel(LumosPreTrainedModel):
         inputs_embeds: torch.Tensor,
         attention_mask: torch.Tensor | None,
         frame_ids: torch.LongTensor | None,
-        past_key_values: Cache | None,
+        cache: Cache | None,
         is_causal: bool,
     ) -> torch.Tensor | FrameBlocks | None:
         if not is_causal and attention_mask is None:
@@ -380,11 +392,11 @@ class LumosModel(LumosPreTrainedModel):
                 config=self.config,
                 inputs_embeds=inputs_embeds,
                 attention_mask=attention_mask,
-                past_key_values=past_key_values,
+                **{_CACHE_NAME: cache},
                 # Only a given mask can hold padding; skipping a trivial one would read it back from the device.
                 allow_is_bidirectional_skip=attention_mask is None,
             )
-        if self._may_attend_in_blocks(attention_mask, past_key_values):
+        if self._may_attend_in_blocks(attention_mask, cache):
             blocks = FrameBlocks.from_layout(frame_ids, attention_mask)
             if blocks is not None:
                 return blocks
@@ -392,18 +404,31 @@ class LumosModel(LumosPreTrainedModel):
             config=self.config,
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
-            past_key_values=past_key_values,
-            block_sequence_ids=_frame_ids_of_keys(frame_ids, past_key_values),
+            **{_CACHE_NAME: cache},
+            block_sequence_ids=_frame_ids_of_keys(frame_ids, cache),
         )
 
-    def _may_attend_in_blocks(self, attention_mask: torch.Tensor | None, past_key_values: Cache | None) -> bool:
+    def _may_attend_in_blocks(self, attention_mask: torch.Tensor | None, cache: Cache | None) -> bool:
         """Blocks are read back from the device, which training can afford; graphs and decoding keep their masks."""
         return (
             self.config._attn_implementation == "sdpa"
-            and past_key_values is None
+            and cache is None
             and (attention_mask is None or attention_mask.ndim == 2)
             and not torch.compiler.is_compiling()
         )
+
+
+def _check_keywords(model_class: type, kwargs: dict[str, Any]) -> None:
+    unknown = sorted(kwargs.keys() - _LIBRARY_ARGUMENTS)
+    if unknown:
+        raise TypeError(f"{model_class.__name__}.forward() got unexpected keyword arguments: {', '.join(unknown)}.")
+
+
+def _one_cache(cache: Cache | None, past_key_values: Cache | None) -> Cache | None:
+    """The cache, under whichever of its two names it was given."""
+    if cache is not None and past_key_values is not None and cache is not past_key_values:
+        raise ValueError("`cache` and `past_key_values` are two names of one argument, got two different caches.")
+    return past_key_values if cache is None else cache
 
 
 def _check_inputs(
@@ -412,14 +437,14 @@ def _check_inputs(
     attention_mask: torch.Tensor | None,
     position_ids: torch.Tensor | None,
     frame_ids: torch.Tensor | None,
-    past_key_values: Cache | None,
+    cache: Cache | None,
 ) -> None:
     if (input_ids is None) == (inputs_embeds is None):
         raise ValueError("Exactly one of `input_ids` and `inputs_embeds` must be given.")
     batch_size, length = (inputs_embeds if input_ids is None else input_ids).shape[:2]
     _check_shape("position_ids", position_ids, "(3, batch, length)", (3, batch_size, length))
     _check_shape("frame_ids", frame_ids, "(batch, length)", (batch_size, length))
-    if attention_mask is not None and attention_mask.ndim == 2 and past_key_values is None:
+    if attention_mask is not None and attention_mask.ndim == 2 and cache is None:
         _check_shape("attention_mask", attention_mask, "(batch, length)", (batch_size, length))
 
 
@@ -447,13 +472,13 @@ def _check_shape(name: str, tensor: torch.Tensor | None, axes: str, shape: tuple
         raise ValueError(f"`{name}` must have the shape {axes} = {shape}, got {tuple(tensor.shape)}.")
 
 
-def _frame_ids_of_keys(frame_ids_BL: torch.LongTensor, past_key_values: Cache | None) -> torch.LongTensor:
+def _frame_ids_of_keys(frame_ids_BL: torch.LongTensor, cache: Cache | None) -> torch.LongTensor:
     """Extends the frame ids of the queries to all keys. Cached keys need none: they are in the past of every query."""
-    if past_key_values is None:
+    if cache is None:
         return frame_ids_BL
     batch_size, length = frame_ids_BL.shape
-    num_keys, _ = past_key_values.get_mask_sizes(length, 0)
-    key_index = past_key_values.get_seq_length() + torch.arange(length, device=frame_ids_BL.device)
+    num_keys, _ = cache.get_mask_sizes(length, 0)
+    key_index = cache.get_seq_length() + torch.arange(length, device=frame_ids_BL.device)
     return frame_ids_BL.new_full((batch_size, num_keys), -1).index_copy(1, key_index, frame_ids_BL)
 
 
@@ -506,6 +531,7 @@ class LumosForCausalLM(LumosPreTrainedModel):
         num_items_in_batch: int | torch.Tensor | None = None,
         is_causal: bool = True,
         num_padding: list[int] | None = None,
+        cache: Cache | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> LumosCausalLMOutput:
         r"""
@@ -555,6 +581,10 @@ class LumosForCausalLM(LumosPreTrainedModel):
                 With `is_causal=False`, how many cached tokens on the left of each row are padding. As a 2-D
                 `attention_mask` that says so, without its cost: every row attends to its own tokens in a call of its
                 own, and no mask is built.
+            cache (`Cache`, *optional*):
+                Another name of `past_key_values`, which transformers has from 5.24 on. Either works with every version.
+            kwargs:
+                Those that transformers knows for all models, `output_hidden_states` and `output_attentions` among them.
 
         Returns:
             [`LumosCausalLMOutput`]. `loss` is the cross entropy over the visual codes at the positions that count,
@@ -564,6 +594,7 @@ class LumosForCausalLM(LumosPreTrainedModel):
 
         Raises:
             ValueError: if inputs are missing, contradict each other, or have the wrong shape.
+            TypeError: for a keyword that neither this method nor transformers knows.
 
         Example:
 
@@ -580,6 +611,7 @@ class LumosForCausalLM(LumosPreTrainedModel):
         torch.Size([1, 131, 129536])
         ```
         """
+        _check_keywords(type(self), kwargs)
         if last_hidden_state is not None:
             return LumosCausalLMOutput(logits=self._logits(last_hidden_state, visual_logits_only))
         if labels is not None:
@@ -592,7 +624,7 @@ class LumosForCausalLM(LumosPreTrainedModel):
             attention_mask=attention_mask,
             position_ids=position_ids,
             frame_ids=frame_ids,
-            past_key_values=past_key_values,
+            cache=_one_cache(cache, past_key_values),
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
             is_causal=is_causal,
@@ -613,9 +645,9 @@ class LumosForCausalLM(LumosPreTrainedModel):
             loss=loss,
             logits=logits,
             last_hidden_state=kept_states if skip_logits else None,
-            past_key_values=outputs.past_key_values,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
+            **{_CACHE_NAME: getattr(outputs, _CACHE_NAME)},
         )
 
     @property
