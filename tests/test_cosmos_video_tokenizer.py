@@ -5,14 +5,11 @@ import json
 import pytest
 import torch
 from accelerate.hooks import ModelHook, add_hook_to_module
-from diffusers.models.autoencoders.autoencoder_kl_cosmos import (
-    CosmosCausalAttention,
-    CosmosDecoder3d,
-    CosmosEncoder3d,
-)
+from diffusers.models.autoencoders.autoencoder_kl_cosmos import CosmosDecoder3d, CosmosEncoder3d
 from torch.profiler import ProfilerActivity, profile
 
-from lumos_hf.cosmos_video_tokenizer import CosmosVideoTokenizer, FiniteScalarQuantizer, PastFrames
+from lumos_hf.cosmos_blocks import TemporalAttention
+from lumos_hf.cosmos_video_tokenizer import CosmosVideoTokenizer, FiniteScalarQuantizer, StreamedFrames
 
 
 TINY = {
@@ -465,12 +462,12 @@ def test_decode_holds_the_video_once(tmp_path):
 @torch.no_grad()
 def test_a_stream_remembers_little(tokenizer):
     """Two frames per convolution over time, keys and values of one attention: no whole frames of pixels."""
-    past = {0: PastFrames(tokenizer)}
+    past = {0: StreamedFrames(tokenizer)}
     for indices in random_indices(tokenizer, 1, 12, 4, 6).split(1, dim=1):
         tokenizer._decode_next(indices, past)
     assert {state.shape[2] for state in past[0].last_frames.values()} == {2}
     ((attention, pieces),) = past[0].keys_and_values.items()
-    assert isinstance(attention, CosmosCausalAttention)
+    assert isinstance(attention, TemporalAttention)
     assert [piece.shape[-2] for piece in pieces] == [1] * 10
     for state in [*past[0].last_frames.values(), *pieces]:
         assert state.untyped_storage().nbytes() == state.nbytes

@@ -1,39 +1,43 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
 """The discrete video tokenizer of Cosmos (arXiv 2501.03575): video to code indices and back.
 
-The network is the one of diffusers' continuous Cosmos autoencoder, with finite scalar quantization in between. Its
-factorized convolutions, its resampling and its wavelets are computed here in equal formulations that are faster on
-CPUs (1.8 times for a training step) and exist there in half precision too; names and values of parameters are those
-of diffusers.
+Encoder and decoder are in cosmos_blocks.py; between them stands finite scalar quantization. Saved pipelines name this
+module, so it stays where it is.
 """
 
 import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from contextvars import ContextVar
-from dataclasses import dataclass, field
-from itertools import chain
+from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.autoencoders.autoencoder_kl_cosmos import (
-    CosmosCausalAttention,
-    CosmosCausalConv3d,
-    CosmosCausalGroupNorm,
-    CosmosDecoder3d,
-    CosmosDownsample3d,
-    CosmosEncoder3d,
-    CosmosPatchEmbed3d,
-    CosmosTemporalAttentionProcessor2_0,
-    CosmosUnpatcher3d,
-    CosmosUpsample3d,
-)
 from diffusers.models.autoencoders.vae import AutoencoderMixin
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils import BaseOutput
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import nn
+
+from .cosmos_blocks import (
+    CosmosDecoder3d,
+    CosmosEncoder3d,
+    Level,
+    PastFrames,
+    SpatialConv3d,
+    decoder_levels,
+    encoder_levels,
+)
+
+
+@dataclass
+class CosmosEncoderOutput(BaseOutput):
+    """What [`CosmosVideoTokenizer.encode`] returns with `return_dict=True`.
+
+    Args:
+        indices: int32 `(batch, latent_frames, latent_height, latent_width)`.
+    """
+
+    indices: torch.Tensor
 
 
 class FiniteScalarQuantizer(nn.Module):
@@ -54,14 +58,26 @@ class FiniteScalarQuantizer(nn.Module):
         if len(levels) == 0 or any(level < 2 for level in levels):
             raise ValueError(f"`levels` must be a non-empty sequence of integers of at least 2, got {levels}.")
         self.codebook_size = math.prod(levels)
-        levels = torch.tensor(levels)
-        self.register_buffer("levels", levels, persistent=False)
-        self.register_buffer("basis", levels.cumprod(dim=0) // levels, persistent=False)
+        self._levels = tuple(levels)
+
+    @property
+    def levels(self) -> torch.Tensor:
+        """Values per channel, int64 `(channels,)`."""
+        return self._levels_on(torch.device("cpu"))
+
+    def _levels_on(self, device: torch.device) -> torch.Tensor:
+        # Made anew by every call: a module without tensors has nothing that offloading or casting could take away.
+        return torch.tensor(self._levels, device=device)
+
+    def forward(self, latents: torch.Tensor) -> torch.Tensor:
+        """The same as [`~FiniteScalarQuantizer.quantize`]."""
+        return self.quantize(latents)
 
     def bound(self, latents: torch.Tensor, eps: float = 1e-3) -> torch.Tensor:
         """Squash latents `(..., channels)` to the ranges that round to `levels` integers, float32."""
-        half_range = (self.levels - 1) * (1 + eps) / 2
-        offset = torch.where(self.levels % 2 == 0, 0.5, 0.0)
+        levels = self._levels_on(latents.device)
+        half_range = (levels - 1) * (1 + eps) / 2
+        offset = torch.where(levels % 2 == 0, 0.5, 0.0)
         shift = torch.atanh(offset / half_range)
         return torch.tanh(latents.float() + shift) * half_range - offset
 
@@ -69,303 +85,67 @@ class FiniteScalarQuantizer(nn.Module):
         """Codes `(..., channels)`, float32 in [-1, 1], of latents; the gradient of rounding passes straight through."""
         bounded = self.bound(latents)
         rounded = bounded + (bounded.round() - bounded).detach()
-        return rounded / (self.levels // 2)
+        return rounded / (self._levels_on(latents.device) // 2)
 
     def codes_to_indices(self, codes: torch.Tensor) -> torch.Tensor:
         """Indices `(...)`, int32, of codes `(..., channels)`."""
-        half = self.levels // 2
+        levels = self._levels_on(codes.device)
+        half = levels // 2
         digits = (codes.float() * half + half).round().long()
-        return (digits * self.basis).sum(dim=-1, dtype=torch.int32)
+        return (digits * self._basis(levels)).sum(dim=-1, dtype=torch.int32)
 
     def indices_to_codes(self, indices: torch.Tensor) -> torch.Tensor:
         """Codes `(..., channels)`, float32, of integer indices `(...)`."""
-        half = self.levels // 2
-        digits = indices.unsqueeze(-1) // self.basis % self.levels
+        levels = self._levels_on(indices.device)
+        half = levels // 2
+        digits = indices.unsqueeze(-1) // self._basis(levels) % levels
         return (digits - half).float() / half
 
+    @staticmethod
+    def _basis(levels: torch.Tensor) -> torch.Tensor:
+        return levels.cumprod(dim=0) // levels
 
-@dataclass
-class PastFrames:
-    """What is remembered of the frames before those being decoded; empty before the first ones.
 
-    Convolutions over time remember the last frames that they reach back to. Attention over time reaches back to the
-    first frame. That of the decoder's middle block, the only one by default, remembers keys and values of the last
-    frames alone and has those of earlier ones computed again from their indices.
+class StreamedFrames(PastFrames):
+    """The frames of a stream, of which the decoder's middle block remembers keys and values of the last ones alone.
+
+    Those of earlier frames are computed again from their indices: all that grows with the length of a video, in the
+    most compact form of four bytes per latent position.
     """
 
-    tokenizer: "CosmosVideoTokenizer"
-    indices: list[torch.Tensor] = field(default_factory=list)
-    last_frames: dict[nn.Module, torch.Tensor] = field(default_factory=dict)
-    keys_and_values: dict[nn.Module, list[torch.Tensor]] = field(default_factory=lambda: defaultdict(list))
+    def __init__(self, tokenizer: "CosmosVideoTokenizer") -> None:
+        super().__init__()
+        self.tokenizer = tokenizer
+        self.indices: list[torch.Tensor] = []
 
-    @property
-    def is_empty(self) -> bool:
-        return not self.indices
-
-    @contextmanager
-    def continued(self, codes: torch.Tensor) -> Iterator[None]:
-        """Lets all modules of decoders called inside take their input for the continuation of what is remembered."""
-        token = _past_frames.set(self)
-        try:
-            yield
-        finally:
-            _past_frames.reset(token)
-        # All that grows with the length of a video, so in the most compact form: four bytes per latent position.
+    def add(self, codes: torch.Tensor) -> None:
+        """To be called when the decoder has gone through codes `(batch, len(levels), frames, height, width)`."""
         self.indices.append(self.tokenizer.quantizer.codes_to_indices(codes.movedim(1, -1)))
+        self.is_empty = False
 
     def remember(self, attention: nn.Module, keys_and_values: torch.Tensor) -> None:
-        """Add keys and values `(2, ..., frames, channels)`; forget the oldest ones where there are too many."""
+        super().remember(attention, keys_and_values)
         pieces = self.keys_and_values[attention]
-        pieces.append(keys_and_values)
         if attention is self.tokenizer.decoder.mid_block.temp_attentions[0]:
             while _num_frames(pieces) > self.tokenizer.num_cached_latent_frames:
                 del pieces[0]
 
-    def recompute_forgotten(self, attention: nn.Module) -> Iterator[torch.Tensor]:
-        """What the attention got for the frames that it has forgotten, one after another to save memory."""
+    def forgotten_inputs(self, attention: nn.Module) -> Iterator[torch.Tensor]:
         num_past = sum(indices.shape[1] for indices in self.indices)
         num_forgotten = num_past - _num_frames(self.keys_and_values[attention])
         if num_forgotten == 0:
             return
-        again = PastFrames(self.tokenizer)
+        again = StreamedFrames(self.tokenizer)
+        # One after another to save memory.
         for indices in torch.cat(self.indices, dim=1)[:, :num_forgotten].split(1, dim=1):
             codes = self.tokenizer.indices_to_codes(indices)
-            with again.continued(codes):
-                hidden_states = self.tokenizer.decode_to_time_attention(codes)
-            yield hidden_states
-
-
-# None where whole videos are computed.
-_past_frames: ContextVar[PastFrames | None] = ContextVar("past_frames", default=None)
-
-
-def _starts_video() -> bool:
-    past = _past_frames.get()
-    return past is None or past.is_empty
+            latents = self.tokenizer.post_quant_conv(codes)
+            yield self.tokenizer.decoder.time_attention_inputs(latents, again)
+            again.add(codes)
 
 
 def _num_frames(pieces: list[torch.Tensor]) -> int:
     return sum(piece.shape[-2] for piece in pieces)
-
-
-def _fold_frames(video: torch.Tensor) -> torch.Tensor:
-    """`(batch, channels, frames, height, width)` to `(batch * frames, channels, height, width)`, channels last."""
-    return video.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
-
-
-def _unfold_frames(frames: torch.Tensor, batch_size: int) -> torch.Tensor:
-    return frames.unflatten(0, (batch_size, -1)).transpose(1, 2)
-
-
-def _fold_space(video: torch.Tensor) -> torch.Tensor:
-    """`(batch, channels, frames, height, width)` to `(batch, channels, frames, height * width)`, channels last."""
-    return video.flatten(3).contiguous(memory_format=torch.channels_last)
-
-
-class FactorizedCausalConv3d(CosmosCausalConv3d):
-    """A causal convolution whose kernel spans space or time but not both, computed as a 2-D convolution.
-
-    Equal to `CosmosCausalConv3d`. All tensors keep their channels last in memory, as CPU kernels want them.
-    """
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        if self.kernel_size[0] == 1:
-            return self._convolve_space(hidden_states)
-        return self._convolve_time(hidden_states)
-
-    def _convolve_space(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        frames = _fold_frames(hidden_states)
-        weight = self.weight.squeeze(2)
-        frames = F.conv2d(frames, weight, self.bias, stride=self.stride[1:], padding=self.spatial_pad[0])
-        return _unfold_frames(frames, hidden_states.shape[0])
-
-    def _convolve_time(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        lines = self._extend_to_past(_fold_space(hidden_states))
-        lines = F.conv2d(lines, self.weight.squeeze(4), self.bias, stride=(self.stride[0], 1))
-        return lines.unflatten(3, hidden_states.shape[3:])
-
-    def _extend_to_past(self, lines: torch.Tensor) -> torch.Tensor:
-        past = _past_frames.get()
-        if _starts_video():
-            # Autocast would copy to float32 and back only to repeat the first frame.
-            with torch.autocast(lines.device.type, enabled=False):
-                lines = F.pad(lines, (0, 0, self.temporal_pad, 0), mode="replicate")
-        else:
-            lines = torch.cat([past.last_frames[self], lines], dim=2)
-        if past is not None:
-            # A view would keep all frames alive.
-            past.last_frames[self] = lines[:, :, lines.shape[2] - self.temporal_pad :].clone()
-        return lines
-
-
-class FactorizedDownsample3d(CosmosDownsample3d):
-    """Equal to `CosmosDownsample3d`, with 2-D pooling: CPUs have no 3-D pooling in half precision."""
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        if self.spatial_downsample:
-            hidden_states = F.pad(hidden_states, (0, 1, 0, 1))
-            pooled = F.avg_pool2d(_fold_frames(hidden_states), kernel_size=2)
-            hidden_states = self.conv1(hidden_states) + _unfold_frames(pooled, hidden_states.shape[0])
-        if self.temporal_downsample:
-            hidden_states = torch.cat([hidden_states[:, :, :1], hidden_states], dim=2)
-            pooled = F.avg_pool2d(_fold_space(hidden_states), kernel_size=(2, 1))
-            hidden_states = self.conv2(hidden_states) + pooled.unflatten(3, hidden_states.shape[3:])
-        return self.conv3(hidden_states)
-
-
-class FactorizedUpsample3d(CosmosUpsample3d):
-    """Equal to `CosmosUpsample3d`, but keeps the channels last in memory."""
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        if self.temporal_upsample:
-            size = hidden_states.shape[3:]
-            lines = F.interpolate(_fold_space(hidden_states), scale_factor=(2.0, 1.0))
-            # The first frame of a video stands for itself alone.
-            hidden_states = lines.unflatten(3, size)[:, :, 1 if _starts_video() else 0 :]
-            hidden_states = self.conv1(hidden_states) + hidden_states
-        if self.spatial_upsample:
-            frames = F.interpolate(_fold_frames(hidden_states), scale_factor=2.0)
-            hidden_states = _unfold_frames(frames, hidden_states.shape[0])
-            hidden_states = self.conv2(hidden_states) + hidden_states
-        return self.conv3(hidden_states)
-
-
-class HaarPatchEmbed3d(CosmosPatchEmbed3d):
-    """The causal Haar wavelet transform of Cosmos as one matrix product per block of pixels.
-
-    Equal to `CosmosPatchEmbed3d`, which runs fourteen convolutions over single channels for every level.
-    """
-
-    def __init__(self, channels: int, patch_size: int) -> None:
-        super().__init__(patch_size, "haar")
-        unit_blocks = torch.eye(channels * patch_size**3).unflatten(1, (channels, *[patch_size] * 3))
-        for _ in range(int(math.log2(patch_size))):
-            unit_blocks = self._dwt(unit_blocks, rescale=True)
-        self.register_buffer("matrix", unit_blocks.flatten(1), persistent=False)
-
-    def forward(self, video: torch.Tensor) -> torch.Tensor:
-        blocks = video[:, :, self._frame_order(video.shape[2])]
-        size = self.patch_size
-        blocks = blocks.unflatten(4, (-1, size)).unflatten(3, (-1, size)).unflatten(2, (-1, size))
-        blocks = blocks.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(4)
-        return (blocks @ self.matrix.to(blocks.dtype)).movedim(-1, 1)
-
-    def _frame_order(self, num_frames: int) -> list[int]:
-        """Indices of frames that fill whole blocks: the first frame fills one, each level reflects an odd end."""
-        order = [0] * self.patch_size + list(range(1, num_frames))
-        unit = 1
-        while unit < self.patch_size:
-            if len(order) // unit % 2:
-                order += order[-2 * unit : -unit]
-            unit *= 2
-        return order
-
-
-class HaarUnpatcher3d(CosmosUnpatcher3d):
-    """The inverse of `HaarPatchEmbed3d` without the repeats of the first frame; equal to `CosmosUnpatcher3d`."""
-
-    def __init__(self, channels: int, patch_size: int) -> None:
-        super().__init__(patch_size, "haar")
-        unit_coefficients = torch.eye(channels * patch_size**3)[:, :, None, None, None]
-        for _ in range(int(math.log2(patch_size))):
-            unit_coefficients = self._idwt(unit_coefficients, rescale=True)
-        self.register_buffer("matrix", unit_coefficients.flatten(1), persistent=False)
-
-    def forward(self, coefficients: torch.Tensor) -> torch.Tensor:
-        size = self.patch_size
-        coefficients = coefficients.movedim(1, -1)
-        blocks = (coefficients @ self.matrix.to(coefficients.dtype)).unflatten(-1, (-1, size, size, size))
-        video = blocks.permute(0, 4, 1, 5, 2, 6, 3, 7).flatten(6).flatten(4, 5).flatten(2, 3)
-        return video[:, :, size - 1 if _starts_video() else 0 :]
-
-
-class RearrangingUnpatcher3d(CosmosUnpatcher3d):
-    """Equal to `CosmosUnpatcher3d`, but can also go on with a video, where no frames are repeats of the first one."""
-
-    def forward(self, blocks: torch.Tensor) -> torch.Tensor:
-        if _starts_video():
-            return super().forward(blocks)
-        # All but one frame of the first block count as repeats.
-        return super().forward(torch.cat([blocks[:, :, :1], blocks], dim=2))[:, :, 1:]
-
-
-class TimeAttentionProcessor(CosmosTemporalAttentionProcessor2_0):
-    """Attention of every position to its own past, equal to that of Cosmos, but can also go on with a video."""
-
-    def __call__(
-        self,
-        attn: CosmosCausalAttention,
-        hidden_states: torch.Tensor,
-        attention_mask: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        past = _past_frames.get()
-        if past is None:
-            return super().__call__(attn, hidden_states, attention_mask)
-
-        def project(projection: nn.Module, normed: torch.Tensor) -> torch.Tensor:
-            """`(batch * height * width, heads, frames, channels per head)`"""
-            lines = projection(normed).permute(0, 3, 4, 2, 1).flatten(0, 2)
-            return lines.unflatten(2, (attn.num_attention_heads, -1)).transpose(1, 2)
-
-        def keys_and_values(normed: torch.Tensor) -> torch.Tensor:
-            return torch.stack([project(attn.to_k, normed), project(attn.to_v, normed)])
-
-        batch_size, _, _, *size = hidden_states.shape
-        normed = attn.norm(hidden_states)
-        present = keys_and_values(normed)
-        forgotten = (keys_and_values(attn.norm(inputs)) for inputs in past.recompute_forgotten(attn))
-        earlier = chain(past.keys_and_values[attn], forgotten)
-        lines = _attend_in_pieces(project(attn.to_q, normed), present, earlier)
-        past.remember(attn, present)
-
-        attended = lines.transpose(1, 2).flatten(2).unflatten(0, (batch_size, *size)).permute(0, 4, 3, 1, 2)
-        for module in attn.to_out:
-            attended = module(attended)
-        return attended + hidden_states
-
-
-def _attend_in_pieces(query: torch.Tensor, present: torch.Tensor, past: Iterable[torch.Tensor]) -> torch.Tensor:
-    """Causal attention to the present frames and to all past ones, of which only a piece is in memory at a time.
-
-    The softmax over all pieces is completed as they come (arXiv 1805.02867), in float32.
-
-    Args:
-        query: `(..., present_frames, channels)`.
-        present: keys and values of the same frames, `(2, ..., present_frames, channels)`.
-        past: keys and values of earlier frames, `(2, ..., frames, channels)`.
-    """
-    query = query * query.shape[-1] ** -0.5
-    future = torch.ones(query.shape[-2], query.shape[-2], dtype=torch.bool, device=query.device).triu(1)
-    keys, values = present
-    scores = (query @ keys.transpose(-2, -1)).float().masked_fill(future, -torch.inf)
-    highest = scores.amax(-1, keepdim=True)
-    weights = (scores - highest).exp()
-    total = weights.sum(-1, keepdim=True)
-    attended = (weights.to(values.dtype) @ values).float()
-    for keys, values in past:
-        scores = (query @ keys.transpose(-2, -1)).float()
-        previous, highest = highest, torch.maximum(highest, scores.amax(-1, keepdim=True))
-        weights, decay = (scores - highest).exp(), (previous - highest).exp()
-        total = total * decay + weights.sum(-1, keepdim=True)
-        attended = attended * decay + weights.to(values.dtype) @ values
-    return (attended / total).to(query.dtype)
-
-
-class PositionNorm(CosmosCausalGroupNorm):
-    """Normalises every position over its channels alone, where Cosmos normalises over a whole frame."""
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        norm = self.norm
-        hidden_states = hidden_states.movedim(1, -1)
-        return F.layer_norm(hidden_states, (norm.num_channels,), norm.weight, norm.bias, norm.eps).movedim(-1, 1)
-
-
-_FACTORIZED = {
-    CosmosCausalConv3d: FactorizedCausalConv3d,
-    CosmosDownsample3d: FactorizedDownsample3d,
-    CosmosUpsample3d: FactorizedUpsample3d,
-    CosmosUnpatcher3d: RearrangingUnpatcher3d,
-}
 
 
 def _tile_spans(size: int, tile: int, stride: int) -> list[tuple[int, int]]:
@@ -440,23 +220,13 @@ class CosmosVideoTokenizer(ModelMixin, AutoencoderMixin, ConfigMixin):
     ) -> None:
         super().__init__()
         self._check_config()
+        shared = (layers_per_block, patch_size, patch_type, dropout, norm)
+        down, up = self._levels()
         self.quantizer = FiniteScalarQuantizer(levels)
-        shared = (
-            layers_per_block,
-            attention_resolutions,
-            resolution,
-            patch_size,
-            patch_type,
-            dropout,
-            spatial_compression_ratio,
-            temporal_compression_ratio,
-        )
-        self.encoder = CosmosEncoder3d(in_channels, latent_channels, encoder_block_out_channels, *shared)
-        self.decoder = CosmosDecoder3d(latent_channels, out_channels, decode_block_out_channels, *shared)
-        self.quant_conv = CosmosCausalConv3d(latent_channels, len(levels), kernel_size=1, padding=0)
-        self.post_quant_conv = CosmosCausalConv3d(len(levels), latent_channels, kernel_size=1, padding=0)
-        self._check_compression()
-        self._replace_formulations()
+        self.encoder = CosmosEncoder3d(in_channels, latent_channels, down, *shared)
+        self.decoder = CosmosDecoder3d(latent_channels, out_channels, up, *shared)
+        self.quant_conv = SpatialConv3d(latent_channels, len(levels))
+        self.post_quant_conv = SpatialConv3d(len(levels), latent_channels)
 
         self.use_slicing = False
         self.use_tiling = False
@@ -473,6 +243,9 @@ class CosmosVideoTokenizer(ModelMixin, AutoencoderMixin, ConfigMixin):
             raise ValueError(f"`patch_type` must be 'haar' or 'rearrange', got {config.patch_type!r}.")
         if config.norm not in ("frame", "position"):
             raise ValueError(f"`norm` must be 'frame' or 'position', got {config.norm!r}.")
+        for name in ("encoder_block_out_channels", "decode_block_out_channels"):
+            if len(config[name]) < 2:
+                raise ValueError(f"`{name}` must have at least two entries, got {tuple(config[name])}.")
         for name in ("patch_size", "spatial_compression_ratio", "temporal_compression_ratio"):
             value = config[name]
             if value < 1 or value & (value - 1):
@@ -480,36 +253,23 @@ class CosmosVideoTokenizer(ModelMixin, AutoencoderMixin, ConfigMixin):
             if value < config.patch_size:
                 raise ValueError(f"`{name}` must be at least `patch_size` {config.patch_size}, got {value}.")
 
-    def _check_compression(self) -> None:
-        """Diffusers lets only some levels resample: ratios they cannot reach would silently give other shapes."""
-        down = [module for module in self.encoder.modules() if isinstance(module, CosmosDownsample3d)]
-        up = [module for module in self.decoder.modules() if isinstance(module, CosmosUpsample3d)]
-        halvings = {
-            ("encoder_block_out_channels", "spatial_compression_ratio"): sum(m.spatial_downsample for m in down),
-            ("encoder_block_out_channels", "temporal_compression_ratio"): sum(m.temporal_downsample for m in down),
-            ("decode_block_out_channels", "spatial_compression_ratio"): sum(m.spatial_upsample for m in up),
-            ("decode_block_out_channels", "temporal_compression_ratio"): sum(m.temporal_upsample for m in up),
-        }
-        for (channels, ratio), count in halvings.items():
-            reached = self.config.patch_size * 2**count
-            if reached != self.config[ratio]:
-                raise ValueError(
-                    f"`{ratio}` is {self.config[ratio]}, but `{channels}` {tuple(self.config[channels])} with "
-                    f"`patch_size` {self.config.patch_size} reaches {reached}: more levels or a larger patch are needed."
-                )
-
-    def _replace_formulations(self) -> None:
-        """Change how submodules compute, never what: the classes set here have the parameters of the replaced ones."""
+    def _levels(self) -> tuple[list[Level], list[Level]]:
+        """Levels of the encoder and of the decoder; both have to reach the compression that the configuration says."""
         config = self.config
-        for module in self.modules():
-            module.__class__ = _FACTORIZED.get(type(module), type(module))
-            if config.norm == "position" and isinstance(module, CosmosCausalGroupNorm):
-                module.__class__ = PositionNorm
-            if isinstance(getattr(module, "processor", None), CosmosTemporalAttentionProcessor2_0):
-                module.processor = TimeAttentionProcessor()
-        if config.patch_type == "haar":
-            self.encoder.patch_embed = HaarPatchEmbed3d(config.in_channels, config.patch_size)
-            self.decoder.unpatch_embed = HaarUnpatcher3d(config.out_channels, config.patch_size)
+        ratios = (config.spatial_compression_ratio, config.temporal_compression_ratio)
+        shared = (config.attention_resolutions, config.resolution, config.patch_size, *ratios)
+        down = encoder_levels(config.encoder_block_out_channels, *shared)
+        up = decoder_levels(config.decode_block_out_channels, *shared)
+        for channels, levels in (("encoder_block_out_channels", down), ("decode_block_out_channels", up)):
+            for axis in ("spatial", "temporal"):
+                ratio = f"{axis}_compression_ratio"
+                reached = config.patch_size * 2 ** sum(getattr(level, axis) for level in levels)
+                if reached != config[ratio]:
+                    raise ValueError(
+                        f"`{ratio}` is {config[ratio]}, but `{channels}` {tuple(config[channels])} with `patch_size` "
+                        f"{config.patch_size} reaches {reached}: more levels or a larger patch are needed."
+                    )
+        return down, up
 
     @property
     def codebook_size(self) -> int:
@@ -619,12 +379,12 @@ class CosmosVideoTokenizer(ModelMixin, AutoencoderMixin, ConfigMixin):
         Raises:
             ValueError: if the shape, the dtype or the range of indices is not as described.
         """
-        past = defaultdict(lambda: PastFrames(self))
+        past = defaultdict(lambda: StreamedFrames(self))
         for indices in chunks:
             yield self._decode_next(indices, past)
 
     @apply_forward_hook
-    def _decode_next(self, indices: torch.Tensor, past: dict[Hashable, PastFrames]) -> torch.Tensor:
+    def _decode_next(self, indices: torch.Tensor, past: dict[Hashable, StreamedFrames]) -> torch.Tensor:
         """Continue a video; the past belongs to parts of the batch and to tiles."""
         self._check_indices(indices)
         return self._decode_parts(self.indices_to_codes(indices), past)
@@ -648,17 +408,11 @@ class CosmosVideoTokenizer(ModelMixin, AutoencoderMixin, ConfigMixin):
         """Codes `(batch, len(levels), latent_frames, latent_height, latent_width)` of indices, in the model's dtype."""
         return self.quantizer.indices_to_codes(indices).movedim(-1, 1).to(self.dtype)
 
-    def decode_to_time_attention(self, codes: torch.Tensor) -> torch.Tensor:
-        """The part of the decoder that comes before the attention over time of its middle block."""
-        mid_block = self.decoder.mid_block
-        hidden_states = self.decoder.conv_in(self.post_quant_conv(codes))
-        return mid_block.attentions[0](mid_block.resnets[0](hidden_states))
-
     def decode_codes(self, codes: torch.Tensor) -> torch.Tensor:
         """Video `(batch, channels, frames, height, width)` of codes `(batch, len(levels), ...)` in [-1, 1]."""
         return self._decode_parts(codes.to(self.dtype), past=None)
 
-    def _decode_parts(self, codes: torch.Tensor, past: dict[Hashable, PastFrames] | None) -> torch.Tensor:
+    def _decode_parts(self, codes: torch.Tensor, past: dict[Hashable, StreamedFrames] | None) -> torch.Tensor:
         parts = codes.split(1) if self.use_slicing else [codes]
         return torch.cat([self._decode_part(part, index, past) for index, part in enumerate(parts)])
 
@@ -667,15 +421,19 @@ class CosmosVideoTokenizer(ModelMixin, AutoencoderMixin, ConfigMixin):
             return self._encode_tiles(video)
         return self.quant_conv(self.encoder(video))
 
-    def _decode_part(self, codes: torch.Tensor, part: int, past: dict[Hashable, PastFrames] | None) -> torch.Tensor:
+    def _decode_part(
+        self, codes: torch.Tensor, part: int, past: dict[Hashable, StreamedFrames] | None
+    ) -> torch.Tensor:
         ratio = self.config.spatial_compression_ratio
         if self._exceeds_tile(codes.shape[3] * ratio, codes.shape[4] * ratio):
             return self._decode_tiles(codes, part, past)
         return self._decode_tile(codes, None if past is None else past[part])
 
-    def _decode_tile(self, codes: torch.Tensor, past: PastFrames | None) -> torch.Tensor:
-        with nullcontext() if past is None else past.continued(codes):
-            return self.decoder(self.post_quant_conv(codes))
+    def _decode_tile(self, codes: torch.Tensor, past: StreamedFrames | None) -> torch.Tensor:
+        video = self.decoder(self.post_quant_conv(codes), past)
+        if past is not None:
+            past.add(codes)
+        return video
 
     def _exceeds_tile(self, height: int, width: int) -> bool:
         return self.use_tiling and (height > self.tile_sample_min_height or width > self.tile_sample_min_width)
@@ -698,7 +456,9 @@ class CosmosVideoTokenizer(ModelMixin, AutoencoderMixin, ConfigMixin):
             strips.append(torch.cat(strip, dim=-1))
         return torch.cat(strips, dim=-2)
 
-    def _decode_tiles(self, codes: torch.Tensor, part: int, past: dict[Hashable, PastFrames] | None) -> torch.Tensor:
+    def _decode_tiles(
+        self, codes: torch.Tensor, part: int, past: dict[Hashable, StreamedFrames] | None
+    ) -> torch.Tensor:
         latent_height, latent_width = codes.shape[3:]
         ratio = self.config.spatial_compression_ratio
         size = (latent_height * ratio, latent_width * ratio)
