@@ -5,6 +5,7 @@ import torch
 from lumos_hf.configuration_lumos import LumosConfig
 from lumos_hf.token_layout import (
     UNKNOWN_CODE,
+    check_text_ids,
     codes_from_frame_ids,
     content_positions,
     derive_layout,
@@ -276,3 +277,11 @@ def test_layout_reads_nothing_back_from_the_device(config):
 def test_bad_input_is_refused(call, message, config):
     with pytest.raises(ValueError, match=message):
         call(config)
+
+
+def test_text_is_neither_layout_nor_numbers_nor_codes(config):
+    text_ids = set(range(1, IMAGE_END)) | set(range(VIDEO_END + 1, VISUAL))
+    check_text_ids(sorted(text_ids), config)
+    for token_id in set(range(-1, 201)) - text_ids:
+        with pytest.raises(ValueError, match=f"token 1 of the text must be .*, got {token_id}"):
+            check_text_ids([1, token_id, 2], config)

@@ -21,6 +21,8 @@ Every function here is pure. Those that run while decoding ([`derive_layout`], [
 [`codes_from_frame_ids`]) never read a tensor back from its device.
 """
 
+from collections.abc import Sequence
+
 import torch
 
 from .configuration_lumos import PIXELS_PER_SIZE_UNIT, LumosConfig
@@ -89,6 +91,36 @@ def grid_size(height: int, width: int, config: LumosConfig) -> tuple[int, int]:
 def prompt_ids(text_ids: list[int], config: LumosConfig) -> list[int]:
     """Everything before the visual part: `text_ids` (without special tokens of their own), bos before, separator after."""
     return [config.bos_token_id, *text_ids, config.separator_token_id]
+
+
+def check_text_ids(text_ids: Sequence[int], config: LumosConfig) -> None:
+    """
+    Refuses text that would be read as layout, such as a caption with the name of a layout token in it.
+
+    Args:
+        text_ids: token ids of a prompt, without bos and separator.
+        config: names the token ids.
+
+    Raises:
+        ValueError: if one of them is outside the vocabulary, a layout token, a number token or a visual token.
+    """
+    layout_ids = {
+        config.bos_token_id,
+        config.separator_token_id,
+        config.image_start_token_id,
+        config.image_end_token_id,
+        config.new_line_token_id,
+        config.mask_token_id,
+        config.video_start_token_id,
+        config.video_end_token_id,
+    }
+    numbers = range(config.size_token_offset, _first_id_after_numbers(config))
+    visual_ids = range(config.visual_token_offset, config.visual_token_offset + config.visual_vocab_size)
+    for place, token_id in enumerate(text_ids):
+        if not 0 <= token_id < config.vocab_size:
+            raise ValueError(f"token {place} of the text must be from 0 to {config.vocab_size - 1}, got {token_id}")
+        if token_id in layout_ids or token_id in numbers or token_id in visual_ids:
+            raise ValueError(f"token {place} of the text must be text, got {token_id}, which is part of the layout")
 
 
 def video_header_ids(duration: int, fps: int, config: LumosConfig) -> list[int]:

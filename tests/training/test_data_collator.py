@@ -188,6 +188,18 @@ def test_captions_and_text_ids_mix(config, tokenizer):
         assert torch.equal(batch["input_ids"][row, :prefix_length], alone[:prefix_length])
 
 
+def test_captions_never_turn_into_layout(config):
+    words = {"kite": 0, "[unk]": 1, "<video_end>": config.video_end_token_id}
+    word_level = Tokenizer(models.WordLevel(words, "[unk]"))
+    word_level.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    collator = make_collator(config, tokenizer=PreTrainedTokenizerFast(tokenizer_object=word_level))
+    feature = {"codes": make_codes(), "caption": "a <video_end> b", "fps": 4, "source": "kite.mp4"}
+    with pytest.raises(
+        ValueError, match=r"'kite.mp4'\): `caption` cannot be used: token \d+ of the text must be text"
+    ):
+        collator([feature])
+
+
 @pytest.mark.parametrize("num_frames, duration", ((None, 3), (9, 3), (np.int64(9), 3)))
 def test_header_numbers(config, num_frames, duration):
     batch = make_collator(config)([make_feature(fps=np.int64(3), num_frames=num_frames)])

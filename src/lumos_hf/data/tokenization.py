@@ -4,8 +4,6 @@ Turns images and videos with captions into a tokenised set, what `lumos-hf token
 
 Notable:
 
-- Which clips stand in which shard follows from the listing of the data alone. Processes share out the shards by their
-  rank and never talk to each other; a run that was killed goes on with the shards that are missing.
 - Clips of equal size are encoded together, in float32 without TF32: in lower precision, one code in seven comes out
   different.
 - A clip that cannot be used is skipped and told; all else that is wrong is an error before any work is done.
@@ -13,17 +11,16 @@ Notable:
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import av
 import torch
-from torch.utils.data import DataLoader, Dataset
-from tqdm.auto import tqdm
+from torch.utils.data import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ..argument_checks import check_choice, check_minimum
@@ -31,33 +28,24 @@ from ..configuration_lumos import LumosConfig
 from ..cosmos_video_tokenizer import CosmosVideoTokenizer
 from ..generation_defaults import resolve_default
 from ..pipeline_lumos_video import LumosVideoPipeline
-from ..token_layout import frame_length, grid_size, prompt_ids, prompt_text, video_duration, video_header_ids
+from ..token_layout import (
+    check_text_ids,
+    frame_length,
+    grid_size,
+    prompt_ids,
+    prompt_text,
+    video_duration,
+    video_header_ids,
+)
 from ..video_processor_lumos import crop_budget, crop_sizes, pixels_to_input
 from .clip_listing import ListedClip, list_clips
 from .clip_reading import POSITIONS, ClipReader
+from .shard_work import TokenizationSummary, check_rank, write_shards
 from .tokenized_dataset import SkippedClip, TokenizedDirectory, video_tokenizer_checksum
 
 
 # Ends a sequence in training: video_end and the separator.
 _TAIL_LENGTH = 2
-
-
-@dataclass(frozen=True)
-class TokenizationSummary:
-    """
-    What became of the clips of a data set.
-
-    Args:
-        num_clips: in the data.
-        num_rows: in the tokenised set so far.
-        skipped: the clips that could not be used, so far.
-        num_unfinished_shards: shards that other processes still have to write.
-    """
-
-    num_clips: int
-    num_rows: int
-    skipped: tuple[SkippedClip, ...]
-    num_unfinished_shards: int
 
 
 @dataclass(frozen=True)
@@ -159,6 +147,7 @@ class _ReadableClips(Dataset):
         text = prompt_text(caption, height=height, width=width, duration=duration, fps=fps)
         text_ids = checkpoint.text_tokenizer(text, add_special_tokens=False)["input_ids"]
         visual_length = checkpoint.visual_length(num_frames, height, width, fps)
+        check_text_ids(text_ids, checkpoint.config)
         length = len(prompt_ids(text_ids, checkpoint.config)) + visual_length
         limit = checkpoint.config.max_position_embeddings
         if length > limit:
@@ -267,9 +256,15 @@ def tokenize_dataset(
         },
         clips,
     )
-    shards = range(rank, directory.num_shards, world_size)
-    _tokenize_shards(directory, shards, _ReadableClips(clips, reader, checkpoint), vqvae, batch_size, num_proc)
-    return _summarize(directory, len(clips))
+    return write_shards(
+        directory,
+        _ReadableClips(clips, reader, checkpoint),
+        partial(_tokenize_clips, vqvae=vqvae, batch_size=batch_size),
+        rank=rank,
+        world_size=world_size,
+        num_proc=num_proc,
+        description="Tokenizing clips",
+    )
 
 
 def _check_choices(
@@ -279,8 +274,7 @@ def _check_choices(
     check_minimum("batch_size", batch_size, 1)
     check_minimum("num_proc", num_proc, 0)
     check_minimum("clips_per_shard", clips_per_shard, 1)
-    if not 0 <= rank < world_size:
-        raise ValueError(f"`rank` must be at least 0 and below `world_size` {world_size}, got {rank}.")
+    check_rank(rank, world_size)
 
 
 def _clip_reader(
@@ -353,33 +347,12 @@ def _check_encodes(vqvae: CosmosVideoTokenizer, reader: ClipReader) -> None:
         raise ValueError(f"`num_frames` must suit the video tokenizer, got {reader.num_frames}: {error}") from error
 
 
-def _tokenize_shards(
-    directory: TokenizedDirectory,
-    shards: range,
-    clips: _ReadableClips,
+def _tokenize_clips(
+    clips: Iterable[_ReadClip | SkippedClip],
+    clip_done: Callable[[], Any],
+    *,
     vqvae: CosmosVideoTokenizer,
     batch_size: int,
-    num_proc: int,
-) -> None:
-    unfinished = sorted(set(shards) & set(directory.unfinished_shards()))
-    indices = {shard: directory.clips_of_shard(shard) for shard in shards}
-    loader = DataLoader(
-        clips,
-        batch_size=None,
-        sampler=[index for shard in unfinished for index in indices[shard]],
-        num_workers=num_proc,
-    )
-    total = sum(map(len, indices.values()))
-    with tqdm(desc="Tokenizing clips", unit="clip", total=total, initial=total - len(loader)) as progress:
-        read_clips = iter(loader)
-        for shard in unfinished:
-            read_clips_of_shard = islice(read_clips, len(indices[shard]))
-            rows, skipped = _tokenize_clips(read_clips_of_shard, vqvae, batch_size, progress)
-            directory.write_shard(shard, rows, skipped)
-
-
-def _tokenize_clips(
-    clips: Iterable[_ReadClip | SkippedClip], vqvae: CosmosVideoTokenizer, batch_size: int, progress: tqdm
 ) -> tuple[list[dict[str, Any]], list[SkippedClip]]:
     """Rows and skipped clips, each in the order of the listing. Only clips of equal size share a batch."""
     rows, skipped = [], []
@@ -392,7 +365,7 @@ def _tokenize_clips(
             batch.append(clip)
             if len(batch) == batch_size:
                 rows += _encode(waiting.pop(clip.pixels.shape), vqvae)
-        progress.update()
+        clip_done()
     for batch in waiting.values():
         rows += _encode(batch, vqvae)
     return sorted(rows, key=lambda row: row["clip"]), skipped
@@ -404,16 +377,3 @@ def _encode(clips: list[_ReadClip], vqvae: CosmosVideoTokenizer) -> list[dict[st
     with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
         codes = vqvae.encode(pixels_to_input(pixels)).cpu().numpy()
     return [{"codes": codes, **clip.row} for codes, clip in zip(codes, clips, strict=True)]
-
-
-def _summarize(directory: TokenizedDirectory, num_clips: int) -> TokenizationSummary:
-    unfinished = directory.unfinished_shards()
-    if not unfinished:
-        directory.write_skipped()
-    records = directory.records()
-    return TokenizationSummary(
-        num_clips=num_clips,
-        num_rows=sum(record.num_rows for record in records),
-        skipped=tuple(clip for record in records for clip in record.skipped),
-        num_unfinished_shards=len(unfinished),
-    )

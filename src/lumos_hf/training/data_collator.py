@@ -15,6 +15,7 @@ from ..argument_checks import check_choice, check_minimum
 from ..configuration_lumos import LumosConfig
 from ..scheduling_mask_decoding import MaskDecodingScheduler
 from ..token_layout import (
+    check_text_ids,
     content_positions,
     frame_length,
     num_latent_frames,
@@ -230,8 +231,18 @@ class DataCollatorForDiffusionForcing:
         """What stands before video_start in each row."""
         tokenized = iter(self._tokenize([clip.prompt for clip in clips if isinstance(clip.prompt, str)]))
         return [
-            prompt_ids(next(tokenized) if isinstance(clip.prompt, str) else clip.prompt, self.config) for clip in clips
+            prompt_ids(
+                self._checked(clip, next(tokenized)) if isinstance(clip.prompt, str) else clip.prompt, self.config
+            )
+            for clip in clips
         ]
+
+    def _checked(self, clip: _Clip, text_ids: list[int]) -> list[int]:
+        try:
+            check_text_ids(text_ids, self.config)
+        except ValueError as error:
+            raise ValueError(f"{clip.name}: `caption` cannot be used: {error}.") from error
+        return text_ids
 
     def _tokenize(self, texts: list[str]) -> list[list[int]]:
         return self.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
