@@ -6,6 +6,7 @@ import pytest
 import torch
 from accelerate.hooks import ModelHook, add_hook_to_module
 from diffusers.models.autoencoders.autoencoder_kl_cosmos import CosmosDecoder3d, CosmosEncoder3d
+from diffusers.models.autoencoders.vae import DecoderOutput
 from torch.profiler import ProfilerActivity, profile
 
 from lumos_hf.cosmos_blocks import TemporalAttention
@@ -69,6 +70,35 @@ def test_decode_takes_any_integer_dtype(tokenizer):
     indices = torch.arange(12).view(1, 2, 2, 3)
     with torch.no_grad():
         assert torch.equal(tokenizer.decode(indices), tokenizer.decode(indices.int()))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.int16])
+def test_decode_takes_what_codes_are_stored_as(tokenizer, dtype):
+    indices = torch.arange(12).view(1, 2, 2, 3)
+    with torch.no_grad():
+        expected = tokenizer.decode(indices)
+        assert torch.equal(tokenizer.decode(indices.to(dtype)), expected)
+        assert torch.equal(
+            torch.cat(list(tokenizer.decode_stream(indices.to(dtype).split(1, dim=1))), dim=2), expected
+        )
+    if dtype == torch.uint16:
+        with pytest.raises(ValueError, match="between 0 and 999, got values between 1000 and 65535"):
+            tokenizer.decode(torch.tensor([1000, 65535], dtype=dtype).view(1, 1, 1, 2))
+
+
+@torch.no_grad()
+def test_outputs_as_in_diffusers_and_the_short_way(tokenizer, video):
+    indices, decoded = tokenizer.encode(video), tokenizer.decode(tokenizer.encode(video))
+    assert torch.equal(tokenizer.encode(video, return_dict=True).indices, indices)
+    assert torch.equal(tokenizer.decode(indices, return_dict=True).sample, decoded)
+    (in_tuple,) = tokenizer.encode(video, return_dict=False)
+    assert torch.equal(in_tuple, indices)
+    (in_tuple,) = tokenizer.decode(indices, return_dict=False)
+    assert torch.equal(in_tuple, decoded)
+    reconstruction = tokenizer(video)
+    assert isinstance(reconstruction, DecoderOutput)
+    (in_tuple,) = tokenizer(video, return_dict=False)
+    assert torch.equal(reconstruction.sample, in_tuple) and torch.equal(reconstruction[0], in_tuple)
 
 
 def test_default_is_the_official_architecture():
@@ -150,12 +180,14 @@ def test_is_causal_in_time(tokenizer, video):
 
 def test_forward_is_decode_of_encode(tokenizer, video):
     with torch.no_grad():
-        torch.testing.assert_close(tokenizer(video), tokenizer.decode(tokenizer.encode(video)), atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            tokenizer(video).sample, tokenizer.decode(tokenizer.encode(video)), atol=1e-5, rtol=0
+        )
 
 
 def test_gradients_reach_every_parameter_through_the_quantizer(video):
     tokenizer = tiny_tokenizer().train()
-    (tokenizer(video) - video).abs().mean().backward()
+    (tokenizer(video).sample - video).abs().mean().backward()
     gradients = {name: parameter.grad for name, parameter in tokenizer.named_parameters()}
     assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients.values())
     assert gradients["encoder.conv_in.conv_s.weight"].abs().max() > 0
@@ -168,7 +200,7 @@ def test_learns_to_reconstruct():
     losses = []
     for _ in range(20):
         with torch.autocast("cpu", torch.bfloat16):
-            loss = (tokenizer(video).float() - video).abs().mean()
+            loss = (tokenizer(video).sample.float() - video).abs().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -180,14 +212,14 @@ def test_gradient_checkpointing_changes_nothing(video):
     plain, checkpointed = tiny_tokenizer().train(), tiny_tokenizer().train()
     checkpointed.enable_gradient_checkpointing()
     for tokenizer in (plain, checkpointed):
-        tokenizer(video).square().mean().backward()
+        tokenizer(video).sample.square().mean().backward()
     for expected, parameter in zip(plain.parameters(), checkpointed.parameters()):
         torch.testing.assert_close(parameter.grad, expected.grad)
 
 
 def test_deepcopy_computes_the_same(tokenizer, video):
     with torch.no_grad():
-        assert torch.equal(copy.deepcopy(tokenizer)(video), tokenizer(video))
+        assert torch.equal(copy.deepcopy(tokenizer)(video).sample, tokenizer(video).sample)
 
 
 # Quantizer
@@ -313,7 +345,7 @@ def test_tiling_an_ordinary_tokenizer_is_close():
     tokenizer = tiny_tokenizer()
     video = smooth_video(192, 256, num_frames=5)
     with torch.no_grad():
-        expected_latents, expected = tokenizer.encode_latents(video), tokenizer(video)
+        expected_latents, expected = tokenizer.encode_latents(video), tokenizer(video).sample
         tokenizer.enable_tiling(128, 128, 96, 96)
         latents, tiled = tokenizer.encode_latents(video), tokenizer.decode(tokenizer.encode(video))
     assert (latents - expected_latents).abs().mean() < 0.1 * expected_latents.std()
@@ -323,13 +355,13 @@ def test_tiling_an_ordinary_tokenizer_is_close():
 def test_videos_within_a_tile_are_left_whole(video):
     tokenizer = tiny_tokenizer()
     with torch.no_grad():
-        expected = tokenizer(video)
+        expected = tokenizer(video).sample
         tokenizer.enable_tiling(32, 48, 16, 16)
-        assert torch.equal(tokenizer(video), expected)
+        assert torch.equal(tokenizer(video).sample, expected)
         tokenizer.enable_tiling(16, 16)
-        assert not torch.equal(tokenizer(video), expected)
+        assert not torch.equal(tokenizer(video).sample, expected)
         tokenizer.disable_tiling()
-        assert torch.equal(tokenizer(video), expected)
+        assert torch.equal(tokenizer(video).sample, expected)
 
 
 # Streaming
@@ -525,6 +557,66 @@ def test_encode_and_decode_trigger_offloading_hooks():
     assert hook.calls == 2
 
 
+# Compiling
+
+
+class GraphRecorder:
+    """A backend that runs the graphs as they are, and counts them."""
+
+    def __init__(self):
+        self.num_graphs = 0
+
+    def __call__(self, graph, example_inputs):
+        self.num_graphs += 1
+        return graph
+
+
+@pytest.fixture
+def recorder():
+    torch.compiler.reset()
+    yield GraphRecorder()
+    torch.compiler.reset()
+
+
+@pytest.mark.parametrize("norm", ["frame", "position"])
+@torch.no_grad()
+def test_encoder_and_decoder_are_one_graph_each(norm, video, recorder):
+    tokenizer = tiny_tokenizer(norm=norm)
+    indices = tokenizer.encode(video)
+    decoded, reconstruction = tokenizer.decode(indices), tokenizer(video).sample
+    for network in (tokenizer.encoder, tokenizer.decoder):
+        network.compile(fullgraph=True, backend=recorder)
+    for _ in range(2):
+        assert torch.equal(tokenizer.encode(video), indices)
+        torch.testing.assert_close(tokenizer.decode(indices), decoded, atol=1e-5, rtol=0)
+        torch.testing.assert_close(tokenizer(video).sample, reconstruction, atol=1e-5, rtol=0)
+    assert recorder.num_graphs == 2
+
+
+@torch.no_grad()
+def test_a_stream_leaves_the_compiled_decoder_aside(video, recorder):
+    tokenizer = tiny_tokenizer()
+    indices = random_indices(tokenizer, 1, 12, 2, 3)
+    expected = tokenizer.decode(indices)
+    tokenizer.decoder.compile(fullgraph=True, backend=recorder)
+    assert torch.equal(torch.cat(list(tokenizer.decode_stream(indices.split(1, dim=1))), dim=2), expected)
+    assert recorder.num_graphs == 0
+
+
+@pytest.mark.parametrize("method", ["encode", "decode", "forward"])
+@torch.no_grad()
+def test_methods_compile_as_a_whole(method, video, recorder):
+    tokenizer = tiny_tokenizer()
+    argument = tokenizer.encode(video) if method == "decode" else video
+    (expected,) = getattr(tokenizer, method)(argument, return_dict=False)
+    compiled = torch.compile(getattr(tokenizer, method), fullgraph=True, backend=recorder)
+    (result,) = compiled(argument, return_dict=False)
+    torch.testing.assert_close(result, expected, atol=1e-5, rtol=0)
+    assert recorder.num_graphs == 1
+    with pytest.raises(ValueError, match="must have the shape"):
+        getattr(tokenizer, method)(argument[0], return_dict=False)
+
+
 # Errors
 
 
@@ -542,6 +634,15 @@ def test_bad_videos(tokenizer, video, message):
     for method in (tokenizer.encode, tokenizer.encode_latents, tokenizer):
         with pytest.raises(ValueError, match=message):
             method(video)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_encode_refuses_what_is_not_finite(tokenizer, video, value, dtype):
+    video = video.to(dtype)
+    video[1, 2, 3, 4, 5] = value
+    with pytest.raises(ValueError, match="`video` must have finite values in .*, got NaN or infinity"):
+        tokenizer.encode(video)
 
 
 @pytest.mark.parametrize(
@@ -588,6 +689,10 @@ def test_bad_indices(tokenizer, indices, message):
         (
             {"decode_block_out_channels": (8, 8, 16), "spatial_compression_ratio": 16},
             r"`spatial_compression_ratio` is 16, but `decode_block_out_channels` \(8, 8, 16\) .* reaches 8",
+        ),
+        (
+            {"decode_block_out_channels": (8,)},
+            r"`decode_block_out_channels` must have at least two entries, got \(8,\)",
         ),
         (
             {"temporal_compression_ratio": 32, "spatial_compression_ratio": 32},

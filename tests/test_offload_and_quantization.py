@@ -11,6 +11,7 @@ from diffusers.hooks import apply_group_offloading
 from tiny_models import tiny_config
 from transformers import BitsAndBytesConfig, TorchAoConfig
 
+from lumos_hf.cosmos_video_tokenizer import CosmosVideoTokenizer
 from lumos_hf.modeling_lumos import LumosForCausalLM, LumosHeadLayerNorm
 from lumos_hf.pipeline_lumos_video import LumosVideoPipeline
 from lumos_hf.scheduling_mask_decoding import MaskDecodingScheduler
@@ -54,6 +55,76 @@ def test_group_offload(options, of_pipeline):
     else:
         apply_group_offloading(pipe.transformer, **options)
     assert torch.equal(codes_of(pipe), expected)
+
+
+def build_vqvae(**changes):
+    torch.manual_seed(0)
+    vqvae = CosmosVideoTokenizer(
+        latent_channels=8,
+        levels=(5, 4, 3),
+        encoder_block_out_channels=(8, 8, 16, 16),
+        decode_block_out_channels=(8, 8, 16, 16),
+        layers_per_block=1,
+        **changes,
+    ).eval()
+    with torch.no_grad():
+        vqvae.quant_conv.weight *= 20
+    return vqvae
+
+
+VIDEO = torch.rand(2, 3, 9, 32, 48, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+@pytest.mark.parametrize("num_cached_latent_frames", [10, 1])
+@pytest.mark.parametrize("norm", ["frame", "position"])
+@pytest.mark.parametrize("to_disk", [False, True])
+@pytest.mark.parametrize(
+    "options", [{"offload_type": "leaf_level"}, {"offload_type": "block_level", "num_blocks_per_group": 1}]
+)
+@torch.no_grad()
+def test_group_offload_of_the_video_tokenizer(options, to_disk, norm, num_cached_latent_frames, tmp_path):
+    """On disk, what is not brought back is garbage on a CPU as well; on a GPU it is on the wrong device."""
+    vqvae = build_vqvae(norm=norm)
+    vqvae.num_cached_latent_frames = num_cached_latent_frames
+    indices = vqvae.encode(VIDEO)
+    assert len(indices.unique()) > 8
+    decoded, reconstruction = vqvae.decode(indices), vqvae(VIDEO).sample
+    if to_disk:
+        options = {"offload_to_disk_path": str(tmp_path), **options}
+    vqvae.enable_group_offload(CPU, **options)
+    for _ in range(2):
+        assert torch.equal(vqvae.encode(VIDEO), indices)
+        assert torch.equal(vqvae.decode(indices), decoded)
+        assert torch.equal(vqvae(VIDEO).sample, reconstruction)
+    if to_disk:
+        # What was brought in has gone out again.
+        assert not torch.equal(vqvae.quant_conv.weight, build_vqvae(norm=norm).quant_conv.weight)
+
+
+@torch.no_grad()
+def test_layerwise_casting_of_the_video_tokenizer():
+    vqvae = build_vqvae()
+    expected, vqvae = vqvae.decode(vqvae.encode(VIDEO)), build_vqvae()
+    vqvae.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.float32)
+    kept = {name for name, weight in vqvae.named_parameters() if weight.dtype != torch.float8_e4m3fn}
+    assert {name for name in kept if "norm" not in name} == {
+        f"{name}.{part}" for name in ("quant_conv", "post_quant_conv") for part in ("weight", "bias")
+    }
+    assert vqvae.dtype == torch.float32
+    error = (vqvae.decode(build_vqvae().encode(VIDEO)) - expected).abs().mean()
+    assert 0 < error < 0.1 * expected.std()
+    assert vqvae.encode(VIDEO).shape == (2, 3, 4, 6)
+
+
+@torch.no_grad()
+def test_layerwise_casting_and_group_offload_together():
+    vqvae = build_vqvae()
+    vqvae.enable_layerwise_casting(storage_dtype=torch.bfloat16, compute_dtype=torch.float32)
+    indices = vqvae.encode(VIDEO)
+    decoded = vqvae.decode(indices)
+    vqvae.enable_group_offload(CPU, offload_type="leaf_level")
+    assert torch.equal(vqvae.encode(VIDEO), indices)
+    assert torch.equal(vqvae.decode(indices), decoded)
 
 
 def load_quantised(directory, config):

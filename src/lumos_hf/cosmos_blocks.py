@@ -482,7 +482,8 @@ class Unpatch3d(nn.Module):
     def __init__(self, channels: int, patch_size: int, patch_type: str) -> None:
         super().__init__()
         self.patch_size = patch_size
-        inverse = haar_matrix(channels, patch_size).T * patch_size**3 if patch_type == "haar" else None
+        # Contiguous, as offloading to disk wants it.
+        inverse = (haar_matrix(channels, patch_size).T * patch_size**3).contiguous() if patch_type == "haar" else None
         self.register_buffer("matrix", inverse, persistent=False)
 
     def forward(self, coefficients: torch.Tensor, past: PastFrames | None = None) -> torch.Tensor:

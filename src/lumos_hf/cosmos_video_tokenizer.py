@@ -8,14 +8,16 @@ module, so it stays where it is.
 import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.autoencoders.vae import AutoencoderMixin
+from diffusers.models.autoencoders.vae import AutoencoderMixin, DecoderOutput
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.accelerate_utils import apply_forward_hook
+from diffusers.utils.torch_utils import is_compiled_module
 from torch import nn
 
 from .cosmos_blocks import (
@@ -198,6 +200,10 @@ class CosmosVideoTokenizer(ModelMixin, AutoencoderMixin, ConfigMixin):
     """
 
     _supports_gradient_checkpointing = True
+    # Each goes to the device when it is called, by `encode` and `decode` too, which are no `forward`.
+    _group_offload_block_modules = ["encoder", "quant_conv", "post_quant_conv", "decoder"]
+    # An error in these few weights moves every code. Norms and patches are left alone by default.
+    _skip_layerwise_casting_patterns = ["quant_conv"]
 
     @register_to_config
     def __init__(
@@ -276,6 +282,11 @@ class CosmosVideoTokenizer(ModelMixin, AutoencoderMixin, ConfigMixin):
         """Number of different indices, 64,000 for the default levels."""
         return self.quantizer.codebook_size
 
+    @property
+    def _has_compiled_decoder(self) -> bool:
+        """By `torch.compile(vqvae.decoder)` or by `vqvae.decoder.compile()`."""
+        return is_compiled_module(self.decoder) or self.decoder._compiled_call_impl is not None
+
     def enable_tiling(
         self,
         tile_sample_min_height: int | None = None,
@@ -317,38 +328,63 @@ class CosmosVideoTokenizer(ModelMixin, AutoencoderMixin, ConfigMixin):
         self.use_tiling = True
 
     @apply_forward_hook
-    def encode(self, video: torch.Tensor) -> torch.Tensor:
+    def encode(
+        self, video: torch.Tensor, return_dict: bool | None = None
+    ) -> torch.Tensor | tuple[torch.Tensor] | CosmosEncoderOutput:
         """Turn a video into code indices.
 
         Args:
             video: floating point `(batch, channels, frames, height, width)` with values in [-1, 1]; height and width
                 have to be multiples of the spatial compression. The number of frames is free where patches alone
                 compress time, as in the default; otherwise it has to be one more than a multiple.
+            return_dict: True or False for what the autoencoders of diffusers return, an output class or a tuple. By
+                default the tensor comes as it is.
 
         Returns:
-            Indices `(batch, latent_frames, latent_height, latent_width)`, int32, from 0 to `codebook_size - 1`.
+            Indices `(batch, latent_frames, latent_height, latent_width)`, int32, from 0 to `codebook_size - 1`; with
+            `return_dict` True as `.indices` of a [`CosmosEncoderOutput`], with False in a tuple.
 
         Raises:
-            ValueError: if the shape or the dtype of the video is not as described.
+            ValueError: if the shape or the dtype of the video is not as described, or a value is not finite.
         """
+        self._check_video(video)
+        self._check_finite(video)
         codes = self.quantize(self.encode_latents(video))
-        return self.quantizer.codes_to_indices(codes.movedim(1, -1))
+        indices = self.quantizer.codes_to_indices(codes.movedim(1, -1))
+        if return_dict is None:
+            return indices
+        return CosmosEncoderOutput(indices=indices) if return_dict else (indices,)
 
-    def decode(self, indices: torch.Tensor) -> torch.Tensor:
+    def decode(
+        self, indices: torch.Tensor, return_dict: bool | None = None
+    ) -> torch.Tensor | tuple[torch.Tensor] | DecoderOutput:
         """Turn code indices into a video, one latent frame after another as in `decode_stream`.
 
-        Beyond the video itself, the memory that is needed doesn't grow with its length.
+        Beyond the video itself, the memory that is needed doesn't grow with its length. A compiled decoder gets all
+        frames at once, in one graph.
 
         Args:
             indices: integers `(batch, latent_frames, latent_height, latent_width)`, from 0 to `codebook_size - 1`.
+            return_dict: True or False for what the autoencoders of diffusers return, an output class or a tuple. By
+                default the tensor comes as it is.
 
         Returns:
-            Video `(batch, channels, frames, height, width)` in the model's dtype; about [-1, 1], not clamped.
+            Video `(batch, channels, frames, height, width)` in the model's dtype; about [-1, 1], not clamped. With
+            `return_dict` True as `.sample` of a `DecoderOutput`, with False in a tuple.
 
         Raises:
             ValueError: if the shape, the dtype or the range of the indices is not as described.
         """
         self._check_indices(indices)
+        if torch.compiler.is_compiling() or self._has_compiled_decoder:
+            video = self._decode_next(indices, None)
+        else:
+            video = self._decode_frame_by_frame(indices)
+        if return_dict is None:
+            return video
+        return DecoderOutput(sample=video) if return_dict else (video,)
+
+    def _decode_frame_by_frame(self, indices: torch.Tensor) -> torch.Tensor:
         ratio = self.config.temporal_compression_ratio
         video, start = None, 0
         for part in self.decode_stream(indices.split(1, dim=1)):
@@ -368,6 +404,7 @@ class CosmosVideoTokenizer(ModelMixin, AutoencoderMixin, ConfigMixin):
         chunk, keys and values of each earlier frame are computed again from its indices, in 7 to 10 % of the time that
         decoding a frame takes: to save it for long videos where memory allows, set the attribute to their number of
         latent frames. Attention over time that `attention_resolutions` adds to the decoder keeps all keys and values.
+        A compiled decoder is run uncompiled here: its graph would change with every frame.
 
         Args:
             chunks: integers `(batch, latent_frames, latent_height, latent_width)`, one or more latent frames at a time.
@@ -384,14 +421,27 @@ class CosmosVideoTokenizer(ModelMixin, AutoencoderMixin, ConfigMixin):
             yield self._decode_next(indices, past)
 
     @apply_forward_hook
-    def _decode_next(self, indices: torch.Tensor, past: dict[Hashable, StreamedFrames]) -> torch.Tensor:
-        """Continue a video; the past belongs to parts of the batch and to tiles."""
+    def _decode_next(self, indices: torch.Tensor, past: dict[Hashable, StreamedFrames] | None) -> torch.Tensor:
+        """Continue a video, or decode a whole one without `past`, which belongs to parts of the batch and to tiles."""
         self._check_indices(indices)
         return self._decode_parts(self.indices_to_codes(indices), past)
 
-    def forward(self, video: torch.Tensor) -> torch.Tensor:
-        """Reconstruct a video `(batch, channels, frames, height, width)`, differentiably: what training needs."""
-        return self.decode_codes(self.quantize(self.encode_latents(video)))
+    def forward(self, video: torch.Tensor, return_dict: bool = True) -> DecoderOutput | tuple[torch.Tensor]:
+        """Reconstruct a video, differentiably: what training needs.
+
+        Args:
+            video: floating point `(batch, channels, frames, height, width)` with values in [-1, 1], as for `encode`.
+            return_dict: whether to return an output class instead of a tuple.
+
+        Returns:
+            The reconstruction, of the same shape where the number of frames is one more than a multiple of the temporal
+            compression: as `.sample` of a `DecoderOutput`, or in a tuple.
+
+        Raises:
+            ValueError: if the shape or the dtype of the video is not as described.
+        """
+        reconstruction = self.decode_codes(self.quantize(self.encode_latents(video)))
+        return DecoderOutput(sample=reconstruction) if return_dict else (reconstruction,)
 
     def encode_latents(self, video: torch.Tensor) -> torch.Tensor:
         """Continuous latents `(batch, len(levels), latent_frames, latent_height, latent_width)` before quantizing."""
@@ -402,11 +452,12 @@ class CosmosVideoTokenizer(ModelMixin, AutoencoderMixin, ConfigMixin):
 
     def quantize(self, latents: torch.Tensor) -> torch.Tensor:
         """Codes of latents, of the same shape, float32; gradients pass straight through."""
-        return self.quantizer.quantize(latents.movedim(1, -1)).movedim(-1, 1)
+        return self.quantizer(latents.movedim(1, -1)).movedim(-1, 1)
 
     def indices_to_codes(self, indices: torch.Tensor) -> torch.Tensor:
         """Codes `(batch, len(levels), latent_frames, latent_height, latent_width)` of indices, in the model's dtype."""
-        return self.quantizer.indices_to_codes(indices).movedim(-1, 1).to(self.dtype)
+        # Unsigned integers of more than one byte have no arithmetic of their own.
+        return self.quantizer.indices_to_codes(indices.long()).movedim(-1, 1).to(self.dtype)
 
     def decode_codes(self, codes: torch.Tensor) -> torch.Tensor:
         """Video `(batch, channels, frames, height, width)` of codes `(batch, len(levels), ...)` in [-1, 1]."""
@@ -430,9 +481,13 @@ class CosmosVideoTokenizer(ModelMixin, AutoencoderMixin, ConfigMixin):
         return self._decode_tile(codes, None if past is None else past[part])
 
     def _decode_tile(self, codes: torch.Tensor, past: StreamedFrames | None) -> torch.Tensor:
-        video = self.decoder(self.post_quant_conv(codes), past)
-        if past is not None:
-            past.add(codes)
+        latents = self.post_quant_conv(codes)
+        if past is None:
+            return self.decoder(latents)
+        # A compiled decoder would be compiled again for every number of frames that are remembered.
+        with torch.compiler.set_stance("force_eager") if self._has_compiled_decoder else nullcontext():
+            video = self.decoder(latents, past)
+        past.add(codes)
         return video
 
     def _exceeds_tile(self, height: int, width: int) -> bool:
@@ -498,6 +553,15 @@ class CosmosVideoTokenizer(ModelMixin, AutoencoderMixin, ConfigMixin):
         if not reflects_end and (num_frames - 1) % ratio:
             raise ValueError(f"`video` must have 1 + {ratio}k frames, got {num_frames}.")
 
+    @staticmethod
+    def _check_finite(video: torch.Tensor) -> None:
+        # A graph cannot depend on values.
+        if torch.compiler.is_compiling():
+            return
+        # NaN wins every comparison here, so two numbers tell, without a mask of the video's size.
+        if not all(bound.isfinite() for bound in video.detach().aminmax()):
+            raise ValueError("`video` must have finite values in [-1, 1], got NaN or infinity.")
+
     def _check_indices(self, indices: torch.Tensor) -> None:
         if indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool:
             raise ValueError(f"`indices` must be an integer tensor, got {indices.dtype}.")
@@ -506,7 +570,10 @@ class CosmosVideoTokenizer(ModelMixin, AutoencoderMixin, ConfigMixin):
                 "`indices` must have the shape (batch, latent_frames, latent_height, latent_width), got "
                 f"{tuple(indices.shape)}."
             )
-        lowest, highest = (bound.item() for bound in indices.aminmax())
+        # A graph cannot depend on values.
+        if torch.compiler.is_compiling():
+            return
+        lowest, highest = (bound.item() for bound in indices.long().aminmax())
         if lowest < 0 or highest >= self.codebook_size:
             raise ValueError(
                 f"`indices` must lie between 0 and {self.codebook_size - 1}, got values between {lowest} and {highest}."
