@@ -27,6 +27,9 @@ METADATA_FILES = ("metadata.csv", "metadata.jsonl")
 TABLE_COLUMN = "path"
 METADATA_COLUMN = "file_name"
 
+# Of one cell of a table: a caption that is too long is told as such. The limit of the csv module is 131,072.
+_MAX_FIELD_CHARACTERS = 2**31 - 1
+
 
 @dataclass(frozen=True)
 class ListedClip:
@@ -100,7 +103,7 @@ def _list_table(path: Path, media_column: str, caption_column: str) -> list[List
 
 def _table_clips(path: Path, media_column: str, caption_column: str, root: Path) -> Iterator[ListedClip]:
     """The clips of a table's rows, named relative to `root` where they lie in it."""
-    for line, row in _read_rows(path, (media_column, caption_column)):
+    for line, row in read_rows(path, (media_column, caption_column)):
         listed_at = f"{path.name}, line {line}"
         if isinstance(row, str):
             yield ListedClip(source=listed_at, caption=None, listed_at=listed_at, problem=row)
@@ -113,8 +116,15 @@ def _table_clips(path: Path, media_column: str, caption_column: str, root: Path)
             yield _file_clip(path.parent / row[media_column], root, caption, listed_at)
 
 
-def _read_rows(path: Path, columns: tuple[str, str]) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    """Numbers of lines with their rows, or with what is wrong with them."""
+def read_rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """
+    Numbers of lines of a CSV or JSONL file with their rows, or with what is wrong with them.
+
+    Raises:
+        ValueError: if the file is of another kind, is not text in UTF-8, or lacks one of `columns`.
+    """
+    if path.suffix.lower() not in _READERS:
+        raise ValueError(f"The name of a table must end in .csv or .jsonl, got '{path}'.")
     try:
         # Excel and others begin a table with a byte order mark.
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -123,24 +133,43 @@ def _read_rows(path: Path, columns: tuple[str, str]) -> Iterator[tuple[int, dict
         raise ValueError(f"'{path}' must be text in UTF-8, got {error}.") from error
 
 
-def _read_csv(file: io.TextIOBase, path: Path, columns: tuple[str, str]) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    reader = csv.DictReader(file)
-    present = reader.fieldnames or []
+def _read_csv(file: io.TextIOBase, path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    default_limit = csv.field_size_limit(_MAX_FIELD_CHARACTERS)
+    try:
+        reader = csv.DictReader(file)
+        _check_columns(path, columns, reader)
+        while True:
+            row: dict[str, Any] | str | None
+            try:
+                row = next(reader, None)
+            except csv.Error as error:
+                row = f"the line is not CSV: {error}"
+            if row is None:
+                return
+            yield reader.line_num, row
+    finally:
+        csv.field_size_limit(default_limit)
+
+
+def _check_columns(path: Path, columns: tuple[str, ...], reader: csv.DictReader) -> None:
+    try:
+        present = reader.fieldnames or []
+    except csv.Error as error:
+        raise ValueError(f"'{path}' must begin with the names of its columns, got {error}.") from error
     if not set(columns) <= set(present):
         raise ValueError(f"'{path}' must have the columns {', '.join(columns)}, got {', '.join(present) or 'none'}.")
-    for row in reader:
-        yield reader.line_num, row
 
 
 def _read_jsonl(
-    file: io.TextIOBase, path: Path, columns: tuple[str, str]
+    file: io.TextIOBase, path: Path, columns: tuple[str, ...]
 ) -> Iterator[tuple[int, dict[str, Any] | str]]:
     for number, line in enumerate(file, start=1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
+        # Numbers of thousands of digits, and brackets in thousands of brackets, are errors of other kinds.
+        except (ValueError, RecursionError) as error:
             row = f"the line is not JSON: {error}"
         yield number, row if isinstance(row, (dict, str)) else "the line is not a JSON object"
 
@@ -162,7 +191,7 @@ def _list_folder(folder: Path, caption_column: str) -> list[ListedClip]:
     ]
     described = {clip.source for clip in clips}
     for path in files:
-        if _is_media(path) and _relative_name(path, folder) not in described:
+        if _is_media(path) and relative_name(path, folder) not in described:
             clips.append(_file_clip(path, folder, _caption_beside(path), listed_at=None))
     # A stable order: of one clip with several captions, the rows stay as they are.
     return sorted(clips, key=lambda clip: clip.source)
@@ -179,20 +208,26 @@ def _is_media(path: Path) -> bool:
 
 
 def _caption_beside(path: Path) -> str | None:
+    beside = path.with_suffix(".txt")
     try:
-        return path.with_suffix(".txt").read_text(encoding="utf-8-sig")
+        # Reading a pipe would wait for ever.
+        return beside.read_text(encoding="utf-8-sig") if beside.is_file() else None
     except (OSError, UnicodeDecodeError):
         return None
 
 
 def _file_clip(path: Path, root: Path, caption: str | None, listed_at: str | None) -> ListedClip:
-    source = _relative_name(path, root)
-    if not path.is_file():
+    source = relative_name(path, root)
+    try:
+        status = path.stat() if path.is_file() else None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        return ListedClip(source, caption, listed_at, problem=f"its file cannot be found: {reason}")
+    if status is None:
         return ListedClip(source, caption, listed_at, problem="there is no such file")
     if not _is_media(path):
         endings = ", ".join(sorted(IMAGE_ENDINGS + VIDEO_ENDINGS))
         return ListedClip(source, caption, listed_at, problem=f"the name of its file must end in one of {endings}")
-    status = path.stat()
     return ListedClip(
         source,
         caption,
@@ -203,7 +238,7 @@ def _file_clip(path: Path, root: Path, caption: str | None, listed_at: str | Non
     )
 
 
-def _relative_name(path: Path, root: Path) -> str:
+def relative_name(path: Path, root: Path) -> str:
     return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
 
 

@@ -16,9 +16,8 @@ import io
 import pickle
 import pickletools
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,18 +32,13 @@ from ..token_layout import (
     sequence_from_codes,
     video_duration,
 )
+from .number_tokens import NumberTokens
 
 
 NUM_FRAMES_PLACEHOLDER = 65539
 FPS_PLACEHOLDER = 65540
 
-# Token id of the digit 0 in the official vocabulary; the others follow.
-_FIRST_DIGIT_ID = 16399
-
 _IGNORED_LABEL = -100
-
-# An item of 22 latent frames of 672x384 has 0.9 MB.
-_MAX_ITEM_BYTES = 1 << 28
 
 _MAX_KEY_BYTES = 32
 _KEYS = b"|".join(
@@ -103,12 +97,16 @@ class OfficialItem:
             )
         return num_frames
 
-    def filled_in(self, number_ids: Callable[[int], list[int]], config: LumosConfig) -> list[int]:
+    def num_tokens(self, config: LumosConfig) -> int:
+        """Of the whole sequence, placeholders counted as one token each."""
+        return len(sequence_from_codes(prompt_ids(self.text_ids, config), self.codes, self.duration, self.fps, config))
+
+    def filled_in(self, number_tokens: NumberTokens, config: LumosConfig) -> list[int]:
         """
         The text as training reads it: the first placeholder of each kind is a number.
 
         Args:
-            number_ids: writes a number as text ids, see [`digit_ids`].
+            number_tokens: writes numbers as text ids.
             config: names the token ids.
 
         Raises:
@@ -119,37 +117,32 @@ class OfficialItem:
         for placeholder, number in numbers.items():
             if placeholder in text_ids:
                 place = text_ids.index(placeholder)
-                text_ids = [*text_ids[:place], *number_ids(number), *text_ids[place + 1 :]]
+                text_ids = [*text_ids[:place], *number_tokens(number), *text_ids[place + 1 :]]
         check_text_ids(text_ids, config)
         return text_ids
 
 
-def digit_ids(number: int) -> list[int]:
-    """A number as text ids of the official vocabulary, digit by digit."""
-    return [_FIRST_DIGIT_ID + int(digit) for digit in str(number)]
-
-
-def read_item(file: BinaryIO, config: LumosConfig) -> OfficialItem:
+def read_item(content: bytes, config: LumosConfig) -> OfficialItem:
     """
     Reads an item and checks each of its tokens.
 
     Args:
-        file: open for reading.
+        content: of its file.
         config: names the token ids.
 
     Raises:
         ValueError: if the file is no plain pickle of an item, or its tokens are not laid out as an item's; the message
             names the place.
     """
-    content = load_plain_pickle(file)
-    if not isinstance(content, dict) or not {"token", "label", "id"} <= set(content):
+    entries = load_plain_pickle(content)
+    if not isinstance(entries, dict) or not {"token", "label", "id"} <= set(entries):
         raise ValueError("the pickle must hold a dictionary with the keys token, label and id")
-    if type(content["id"]) is not int:
-        raise ValueError(f"`id` must be an integer, got a {type(content['id']).__name__}")
-    tokens, labels = (_integers(name, content[name]) for name in ("token", "label"))
+    if type(entries["id"]) is not int:
+        raise ValueError(f"`id` must be an integer, got a {type(entries['id']).__name__}")
+    tokens, labels = (_integers(name, entries[name]) for name in ("token", "label"))
     text_ids, codes, duration, fps = _read_tokens(tokens, config)
     _check_labels(labels, tokens, num_ignored=len(prompt_ids(text_ids, config)))
-    return OfficialItem(content["id"], text_ids, codes, duration, fps)
+    return OfficialItem(entries["id"], text_ids, codes, duration, fps)
 
 
 def item_content(item: OfficialItem, config: LumosConfig) -> dict[str, Any]:
@@ -160,16 +153,13 @@ def item_content(item: OfficialItem, config: LumosConfig) -> dict[str, Any]:
     return {"token": tokens, "label": labels, "id": item.item_id}
 
 
-def load_plain_pickle(file: BinaryIO) -> Any:
+def load_plain_pickle(content: bytes) -> Any:
     """
     Loads a pickle of lists, tuples, dictionaries, integers of 32 bits and short names, and of nothing else.
 
     Raises:
         ValueError: if there is anything else in it, above all a global, which is never looked up.
     """
-    content = file.read(_MAX_ITEM_BYTES + 1)
-    if len(content) > _MAX_ITEM_BYTES:
-        raise ValueError(f"the file must have at most {_MAX_ITEM_BYTES} bytes")
     if not _PLAIN_PICKLE.fullmatch(content):
         raise ValueError(_what_is_not_plain(content))
     try:
