@@ -1,10 +1,11 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
 """The command `lumos-hf`."""
 
+import importlib.util
 import os
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -19,7 +20,7 @@ from .media import check_media_path, write_media
 
 
 if TYPE_CHECKING:
-    from .data.tokenization import TokenizationSummary
+    from .data.shard_work import TokenizationSummary
     from .pipeline_lumos_video import LumosVideoPipeline
 
 
@@ -294,9 +295,11 @@ def tokenize(
 
     Example: lumos-hf tokenize clips/ --model checkpoints/lumos-1b -o clips-tokenized --num-proc 8
     """
-    rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     with _short_errors():
-        tokenize_dataset = _import_tokenize_dataset()
+        _check_datasets_installed()
+        from .data import process_rank, tokenize_dataset
+
+        rank, world_size = process_rank()
         summary = tokenize_dataset(
             data,
             _check_model(model),
@@ -319,12 +322,133 @@ def tokenize(
             rank=rank,
             world_size=world_size,
         )
-    if summary.num_unfinished_shards > 0:
-        typer.echo(f"Process {rank} is done; {summary.num_unfinished_shards} shards of other processes are not.")
-        return
-    _report_tokenized(summary, output)
-    if summary.skipped:
-        raise typer.Exit(SKIPPED_STATUS)
+    _report_tokenized("Tokenised", summary, output, rank)
+
+
+@app.command()
+def import_tokenized(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="A directory with records, a merge-record.json, a record in JSONL, or a yaml file of several with ratios.",
+            metavar="SOURCE",
+            show_default=False,
+            exists=True,
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="Of the tokenised set. A run that was interrupted goes on with it.",
+            show_default=False,
+        ),
+    ],
+    seconds: Annotated[int, typer.Option(metavar="N", help="Cut longer videos to so many seconds.")] = 2,
+    whole: Annotated[bool, typer.Option("--whole", help="Cut nothing.")] = False,
+    fps: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Frames per second that videos must have.", show_default="any"),
+    ] = None,
+    captions: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Table whose row N is the caption of item N; of several sets, to be given for each.",
+            show_default="captions.csv beside a record, if there is one",
+            exists=True,
+        ),
+    ] = None,
+    caption_column: Annotated[str, typer.Option(metavar="NAME", help="Of the tables of captions.")] = "text",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR_OR_REPO",
+            help="Checkpoint whose token ids the sets were made with.",
+            show_default="the official ones",
+        ),
+    ] = None,
+    num_proc: Annotated[
+        int, typer.Option(metavar="N", help="Processes that read items, besides this one.", rich_help_panel=MACHINE)
+    ] = 0,
+    clips_per_shard: Annotated[
+        int,
+        typer.Option(
+            metavar="N", help="Per file; so many at most are done again after a kill.", rich_help_panel=MACHINE
+        ),
+    ] = 256,
+) -> None:
+    """
+    Read official pre-tokenised sets.
+
+    The text's placeholders are filled in and longer videos are cut, as in the official training. Items that cannot be used
+    are skipped, listed in skipped.jsonl, and lead to exit status 3. Processes share the work as for tokenize.
+
+    Example: lumos-hf import-tokenized pre_tokenize/data/videos -o videos-tokenized --seconds 2
+    """
+    with _short_errors():
+        _check_datasets_installed()
+        from .data import import_tokenized_dataset, process_rank
+
+        rank, world_size = process_rank()
+        summary = import_tokenized_dataset(
+            source,
+            output,
+            seconds=None if whole else seconds,
+            fps=fps,
+            captions=captions or (),
+            caption_column=caption_column,
+            model=None if model is None else _check_model(model),
+            num_proc=num_proc,
+            clips_per_shard=clips_per_shard,
+            rank=rank,
+            world_size=world_size,
+        )
+    _report_tokenized("Imported", summary, output, rank)
+
+
+@app.command()
+def export_tokenized(
+    data: Annotated[
+        Path, typer.Argument(help="Directory of a tokenised set.", metavar="DATA", show_default=False, exists=True)
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="A new directory.", show_default=False)
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR_OR_REPO",
+            help="Checkpoint whose text tokenizer encodes captions; imported sets do without.",
+            show_default="the official token ids",
+        ),
+    ] = None,
+    path_prefix: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="What stands before the names of files in the records, seen from where the official trainer starts.",
+            show_default="the absolute path of the new directory",
+        ),
+    ] = None,
+) -> None:
+    """
+    Write a tokenised set in the official layout.
+
+    The official trainer reads it, and import-tokenized.
+
+    Example: lumos-hf export-tokenized clips-tokenized -o clips-official --model checkpoints/lumos-1b
+    """
+    with _short_errors():
+        _check_datasets_installed()
+        from .data import export_tokenized_dataset
+
+        num_items = export_tokenized_dataset(
+            data, output, model=None if model is None else _check_model(model), path_prefix=path_prefix
+        )
+        typer.echo(f"Wrote {num_items} items to {output}.")
 
 
 @app.command()
@@ -617,12 +741,9 @@ def _warn_of_unknown_words(pipe: "LumosVideoPipeline", prompt: str) -> None:
         typer.echo(f"The checkpoint does not know these words: {', '.join(unknown)}.", err=True)
 
 
-def _import_tokenize_dataset() -> Callable[..., "TokenizationSummary"]:
-    try:
-        from .data.tokenization import tokenize_dataset
-    except ModuleNotFoundError as error:
-        raise ValueError(f"Tokenising needs {error.name}, which comes with `pip install lumos_hf[train]`.") from error
-    return tokenize_dataset
+def _check_datasets_installed() -> None:
+    if importlib.util.find_spec("datasets") is None:
+        raise ValueError("Tokenised sets need datasets, which comes with `pip install lumos_hf[train]`.")
 
 
 def _own_device() -> str:
@@ -630,8 +751,11 @@ def _own_device() -> str:
     return f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
 
 
-def _report_tokenized(summary: "TokenizationSummary", output: Path) -> None:
-    typer.echo(f"Tokenised {summary.num_rows} of {summary.num_clips} clips into {output}.")
+def _report_tokenized(done: str, summary: "TokenizationSummary", output: Path, rank: int) -> None:
+    if summary.num_unfinished_shards > 0:
+        typer.echo(f"Process {rank} is done; {summary.num_unfinished_shards} shards of other processes are not.")
+        return
+    typer.echo(f"{done} {summary.num_rows} of {summary.num_clips} clips into {output}.")
     if not summary.skipped:
         return
     typer.echo(f"Skipped {len(summary.skipped)}, listed in {output / 'skipped.jsonl'}:", err=True)
@@ -639,6 +763,7 @@ def _report_tokenized(summary: "TokenizationSummary", output: Path) -> None:
         typer.echo(f"  {clip}", err=True)
     if len(summary.skipped) > _MAX_SKIPPED_SHOWN:
         typer.echo(f"  and {len(summary.skipped) - _MAX_SKIPPED_SHOWN} more.", err=True)
+    raise typer.Exit(SKIPPED_STATUS)
 
 
 def _playback_rate(pipe: "LumosVideoPipeline", fps: int | None) -> int:

@@ -10,17 +10,30 @@ from typing import TYPE_CHECKING, Any
 
 
 if TYPE_CHECKING:
+    from .official_export import export_tokenized_dataset
+    from .official_import import import_tokenized_dataset
+    from .shard_work import process_rank
     from .tokenization import tokenize_dataset
     from .tokenized_dataset import load_tokenized_dataset, video_tokenizer_checksum
 
 
 _LAZY_MODULES = {
+    "export_tokenized_dataset": "official_export",
+    "import_tokenized_dataset": "official_import",
     "load_tokenized_dataset": "tokenized_dataset",
+    "process_rank": "shard_work",
     "tokenize_dataset": "tokenization",
     "video_tokenizer_checksum": "tokenized_dataset",
 }
 
-__all__ = ["load_tokenized_dataset", "tokenize_dataset", "video_tokenizer_checksum"]
+__all__ = [
+    "export_tokenized_dataset",
+    "import_tokenized_dataset",
+    "load_tokenized_dataset",
+    "process_rank",
+    "tokenize_dataset",
+    "video_tokenizer_checksum",
+]
 
 
 def __getattr__(name: str) -> Any:

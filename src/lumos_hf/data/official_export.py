@@ -4,6 +4,7 @@
 import csv
 import json
 import pickle
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -11,7 +12,7 @@ from typing import Any
 
 import torch
 from tqdm.auto import tqdm
-from transformers import PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ..configuration_lumos import LumosConfig
 from ..files import whole_directory
@@ -30,59 +31,90 @@ _PROGRESS = "0-of-1-progress.txt"
 # Of pickles; what the official scripts write.
 _PROTOCOL = 4
 
+_PLACEHOLDERS = (NUM_FRAMES_PLACEHOLDER, FPS_PLACEHOLDER)
+
+
+# The numbers of the official prompt that become placeholders.
+_PROMPT_NUMBERS = re.compile(r"consisting of (\d+) frames at (\d+) frames per second")
+
 
 @dataclass(frozen=True)
 class _ItemMaker:
     """Turns rows of a tokenised set into items."""
 
     config: LumosConfig
-    number_tokens: NumberTokens
+    tokenizer: PreTrainedTokenizerBase | None
 
     def item(self, row: Mapping[str, Any]) -> OfficialItem:
         codes = torch.tensor(row["codes"])
         duration = video_duration(row["num_frames"], row["fps"])
-        text_ids = row.get("text_ids")
+        if self.tokenizer is None:
+            text_ids = row.get("text_ids")
+            places = None if text_ids is None else _places_of_digits(text_ids, row, duration)
+        else:
+            text_ids, places = self._encode(row, duration)
         if text_ids is None:
-            text_ids = self._encode(row, duration)
-        return OfficialItem(row["clip"], self._with_placeholders(text_ids, row, duration), codes, duration, row["fps"])
-
-    def _encode(self, row: Mapping[str, Any], duration: int) -> list[int]:
-        tokenizer: PreTrainedTokenizerBase | None = self.number_tokens.tokenizer
-        if tokenizer is None:
             raise ValueError(
                 "`model` must be given for a set of captions, whose text tokenizer encodes them, got None."
             )
-        text = prompt_text(row["caption"], height=row["height"], width=row["width"], duration=duration, fps=row["fps"])
-        text_ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-        check_text_ids(text_ids, self.config)
-        return text_ids
+        if places is None:
+            raise ValueError(
+                f"The text of '{row['source']}' must be the official prompt, with numbers of tokens of their own, got the "
+                f"ids {text_ids[:40]}..."
+            )
+        for place, placeholder in zip(places, _PLACEHOLDERS, strict=True):
+            text_ids = [*text_ids[: place.start], placeholder, *text_ids[place.stop :]]
+        check_text_ids([token_id for token_id in text_ids if token_id not in _PLACEHOLDERS], self.config)
+        return OfficialItem(row["clip"], text_ids, codes, duration, row["fps"])
 
-    def _with_placeholders(self, text_ids: list[int], row: Mapping[str, Any], duration: int) -> list[int]:
-        """The official prompt says width, height, number of frames and frames per second, in this order."""
-        text_ids, place = list(text_ids), 0
-        for number, placeholder in (
-            (row["width"], None),
-            (row["height"], None),
-            (row["fps"] * duration, NUM_FRAMES_PLACEHOLDER),
-            (row["fps"], FPS_PLACEHOLDER),
-        ):
-            written = self.number_tokens(number)
-            place = _find(written, text_ids, place)
-            if place is None:
-                raise ValueError(
-                    f"the text of '{row['source']}' must be the official prompt, in which {number} stands as {written}, got "
-                    f"{text_ids[:40]}..."
-                )
-            if placeholder is not None:
-                text_ids[place : place + len(written)] = written = [placeholder]
-            place += len(written)
-        return text_ids
+    def _encode(self, row: Mapping[str, Any], duration: int) -> tuple[list[int], list[range] | None]:
+        """The text of a row, and where its tokens of the two numbers stand, the second one after the first is replaced."""
+        size = {"height": row["height"], "width": row["width"]}
+        finished = row.get("text_ids")
+        caption = "" if finished is not None else row["caption"]
+        text = prompt_text(caption, **size, duration=duration, fps=row["fps"])
+        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        numbers = _PROMPT_NUMBERS.search(text)
+        spans = [_tokens_of(encoded["offset_mapping"], *numbers.span(group)) for group in (1, 2)]
+        text_ids = encoded["input_ids"]
+        if None in spans:
+            return text_ids, None
+        if finished is not None:
+            end = spans[1].stop
+            if finished[:end] != text_ids[:end]:
+                return finished, None
+            text_ids = finished
+        return text_ids, _after_replacing(spans)
 
 
-def _find(part: list[int], whole: list[int], start: int) -> int | None:
-    return next(
-        (place for place in range(start, len(whole) - len(part) + 1) if whole[place : place + len(part)] == part), None
-    )
+def _places_of_digits(text_ids: list[int], row: Mapping[str, Any], duration: int) -> list[range] | None:
+    """By the digits of the official vocabulary: the prompt says width, height, number of frames, frames per second."""
+    spans: list[range] = []
+    start = 0
+    for number in (row["width"], row["height"], row["fps"] * duration, row["fps"]):
+        written = NumberTokens()(number)
+        places = range(start, len(text_ids) - len(written) + 1)
+        place = next((place for place in places if text_ids[place : place + len(written)] == written), None)
+        if place is None:
+            return None
+        start = place + len(written)
+        spans.append(range(place, start))
+    return _after_replacing(spans[2:])
+
+
+def _tokens_of(offsets: list[tuple[int, int]], start: int, stop: int) -> range | None:
+    """The tokens that make up these characters of a text, or None if one of them holds others as well."""
+    tokens = [token for token, (first, last) in enumerate(offsets) if first < stop and last > start]
+    if not tokens or offsets[tokens[0]][0] != start or offsets[tokens[-1]][1] != stop:
+        return None
+    return range(tokens[0], tokens[-1] + 1)
+
+
+def _after_replacing(spans: list[range]) -> list[range]:
+    """The second of two places once the first has become one token."""
+    first, second = spans
+    shift = len(first) - 1
+    return [first, range(second.start - shift, second.stop - shift)]
 
 
 def export_tokenized_dataset(
@@ -116,7 +148,8 @@ def export_tokenized_dataset(
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
         raise FileExistsError(f"`output` must be a new directory, got '{output}'.")
     config = LumosConfig() if model is None else LumosConfig.from_pretrained(model, subfolder="transformer")
-    make = _ItemMaker(config, NumberTokens.of_model(model))
+    tokenizer = None if model is None else AutoTokenizer.from_pretrained(model, subfolder="tokenizer")
+    make = _ItemMaker(config, tokenizer)
     rows = load_tokenized_dataset(path)
     prefix = PurePosixPath(path_prefix if path_prefix is not None else output.resolve().as_posix()) / _PART / "files"
     with whole_directory(output) as partial:

@@ -25,6 +25,7 @@ import torch
 from ..configuration_lumos import LumosConfig
 from ..token_layout import (
     PIXELS_PER_SIZE_UNIT,
+    UNKNOWN_CODE,
     check_text_ids,
     codes_from_frame_ids,
     frame_length,
@@ -200,14 +201,14 @@ def _integers(name: str, values: Any) -> np.ndarray:
 
 def _read_tokens(tokens: np.ndarray, config: LumosConfig) -> tuple[list[int], torch.LongTensor, int, int]:
     """Text ids with placeholders, codes, duration and frames per second."""
-    _check_in_vocabulary(tokens, config)
+    starts = np.flatnonzero(tokens == config.video_start_token_id)
+    start = int(starts[0]) if len(starts) > 0 else 0
+    _check_in_vocabulary(tokens, start, config)
     tail = [config.video_end_token_id, config.separator_token_id]
     if tokens[-2:].tolist() != tail:
         raise ValueError(f"the item is cut short: its last tokens must be {tail}, got {tokens[-2:].tolist()}")
-    starts = np.flatnonzero(tokens == config.video_start_token_id)
     if len(starts) == 0:
         raise ValueError(f"there is no start of the visual part, the token {config.video_start_token_id}")
-    start = int(starts[0])
     text_ids = tokens[1 : max(start - 1, 1)].tolist()
     numbers = (tokens[start + 1 : start + 3] - config.size_token_offset).tolist()
     if len(numbers) < 2:
@@ -218,8 +219,10 @@ def _read_tokens(tokens: np.ndarray, config: LumosConfig) -> tuple[list[int], to
     return text_ids, codes, duration, fps
 
 
-def _check_in_vocabulary(tokens: np.ndarray, config: LumosConfig) -> None:
-    outside = np.flatnonzero((tokens < 0) | (tokens >= config.vocab_size))
+def _check_in_vocabulary(tokens: np.ndarray, start: int, config: LumosConfig) -> None:
+    """Placeholders before `start` may have any id."""
+    is_placeholder = np.isin(tokens, (NUM_FRAMES_PLACEHOLDER, FPS_PLACEHOLDER)) & (np.arange(len(tokens)) < start)
+    outside = np.flatnonzero(((tokens < 0) | (tokens >= config.vocab_size)) & ~is_placeholder)
     if len(outside) > 0:
         place = int(outside[0])
         raise ValueError(f"token {place} must be from 0 to {config.vocab_size - 1}, got {tokens[place]}")
@@ -233,12 +236,18 @@ def _read_frames(tokens: np.ndarray, first: int, config: LumosConfig) -> torch.L
     cells_per_unit = PIXELS_PER_SIZE_UNIT // config.spatial_compression
     h, w = ((frames[1:3] - config.size_token_offset) * cells_per_unit).tolist()
     length = frame_length(h, w) if h > 0 and w > 0 else 0
-    if length == 0 or len(frames) % length != 0:
+    if length == 0 or len(frames) % length != 0 or (frames[length - 1 :: length] != config.image_end_token_id).any():
         raise ValueError(
             f"the size tokens {frames[1]} and {frames[2]} at token {first + 1} do not fit the codes: they say {h} rows and "
             f"{w} columns, frames of {length} tokens, but there are {len(frames)} tokens of frames"
         )
-    return codes_from_frame_ids(torch.from_numpy(frames).view(-1, length), h, w, config)
+    codes = codes_from_frame_ids(torch.from_numpy(frames).view(-1, length), h, w, config)
+    unknown = (codes == UNKNOWN_CODE).nonzero().tolist()
+    if unknown:
+        k, row, column = unknown[0]
+        place = first + k * length + frame_length(row, w) - 1 + column
+        raise ValueError(f"token {place}, in frame {k}, row {row}, must be a visual token, got {tokens[place]}")
+    return codes
 
 
 def _check_layout(tokens: np.ndarray, expected: torch.LongTensor) -> None:
