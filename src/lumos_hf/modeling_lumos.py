@@ -14,6 +14,7 @@ Shape suffixes: B batch, L tokens fed, H heads, D width of a head, 3 time, heigh
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -34,7 +35,7 @@ from transformers.models.llama.modeling_llama import (
     rotate_half,
 )
 from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs, can_return_tuple
+from transformers.utils import TransformersKwargs, can_return_tuple, is_peft_available
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_lumos import LumosConfig
@@ -258,7 +259,103 @@ class LumosDecoderLayer(GradientCheckpointingLayer):
         return hidden_states + self.mlp(self.post_attention_layernorm(hidden_states))
 
 
-class LumosPreTrainedModel(PreTrainedModel):
+def _peft() -> ModuleType:
+    """
+    The library of adapters, which is optional. transformers requires whatever this file imports of those who load it as
+    code of a checkpoint, but for imports under such a condition.
+    """
+    if is_peft_available():
+        import peft.functional
+
+        return peft
+    raise ImportError("Adapters need the library peft: `pip install peft`.")
+
+
+class LumosAdapterMixin:
+    """
+    Adapters by peft itself, under the names that transformers gives them: a release of transformers may refuse every
+    release of peft that there is, although nothing it calls has changed.
+    """
+
+    def add_adapter(self, adapter_config: Any, adapter_name: str | None = None) -> None:
+        """
+        Adds a new adapter and makes it the active one; it can be trained.
+
+        Args:
+            adapter_config (`peft.PeftConfig`): what to add, such as a `LoraConfig`.
+            adapter_name (`str`, *optional*): its name, `"default"` by default.
+
+        Raises:
+            TypeError: if `adapter_config` is no configuration of peft.
+            ValueError: if the name is in use.
+        """
+        adapter_name = adapter_name or "default"
+        if not isinstance(adapter_config, _peft().PeftConfig):
+            raise TypeError(f"`adapter_config` must be a configuration of peft, got {type(adapter_config)}.")
+        if adapter_name in getattr(self, "peft_config", {}):
+            raise ValueError(f"`adapter_name` must not be in use, got '{adapter_name}'.")
+        adapter_config.base_model_name_or_path = self.name_or_path or None
+        _peft().inject_adapter_in_model(adapter_config, self, adapter_name)
+        self._hf_peft_config_loaded = True
+        self.set_adapter(adapter_name)
+
+    def set_adapter(self, adapter_name: str | list[str]) -> None:
+        """Makes one or several adapters the active ones. `ValueError` if one of them is not there."""
+        self._check_adapters([adapter_name] if isinstance(adapter_name, str) else adapter_name)
+        _peft().functional.set_adapter(self, adapter_name)
+
+    def disable_adapters(self) -> None:
+        """Computes without adapters until [`enable_adapters`]. `ValueError` if there are none."""
+        self._switch_adapters(False)
+
+    def enable_adapters(self) -> None:
+        """Computes with the active adapters again. `ValueError` if there are none."""
+        self._switch_adapters(True)
+
+    def active_adapters(self) -> list[str]:
+        """Names of the active adapters. `ValueError` if there are none."""
+        self._check_adapters([])
+        layer_type = _peft().tuners.tuners_utils.BaseTunerLayer
+        layers = [module for module in self.modules() if isinstance(module, layer_type)]
+        active = {name for layer in layers for name in layer.active_adapters}
+        return [name for name in self.peft_config if name in active]
+
+    def get_adapter_state_dict(
+        self, adapter_name: str | None = None, state_dict: dict[str, torch.Tensor] | None = None
+    ) -> dict[str, torch.Tensor]:
+        """The tensors of an adapter, of the first active one by default. `ValueError` if it is not there."""
+        adapter_name = adapter_name or next(iter(self.active_adapters()))
+        self._check_adapters([adapter_name])
+        return _peft().get_peft_model_state_dict(self, state_dict, adapter_name)
+
+    def delete_adapter(self, adapter_names: str | list[str]) -> None:
+        """Takes adapters out of the model. `ValueError` if one of them is not there."""
+        adapter_names = [adapter_names] if isinstance(adapter_names, str) else adapter_names
+        self._check_adapters(adapter_names)
+        for adapter_name in adapter_names:
+            prefix = f"{self.peft_config[adapter_name].peft_type.value.lower()}_"
+            _peft().functional.delete_adapter(self, adapter_name, prefix)
+            del self.peft_config[adapter_name]
+        if not self.peft_config:
+            del self.peft_config
+            self._hf_peft_config_loaded = False
+
+    def _switch_adapters(self, enabled: bool) -> None:
+        self._check_adapters([])
+        layer_types = (_peft().tuners.tuners_utils.BaseTunerLayer, _peft().utils.AuxiliaryTrainingWrapper)
+        for module in self.modules():
+            if isinstance(module, layer_types):
+                module.enable_adapters(enabled)
+
+    def _check_adapters(self, adapter_names: list[str]) -> None:
+        loaded = list(getattr(self, "peft_config", {}))
+        if not loaded:
+            raise ValueError("No adapter is loaded; `add_adapter` adds one.")
+        if set(adapter_names) - set(loaded):
+            raise ValueError(f"`adapter_name` must be among the adapters of the model, {loaded}, got {adapter_names}.")
+
+
+class LumosPreTrainedModel(LumosAdapterMixin, PreTrainedModel):
     config: LumosConfig
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
