@@ -330,6 +330,47 @@ def archive_with_code(release):
     return r"encoder.jit' must be a TorchScript archive"
 
 
+class Restored(torch.nn.Module):
+    """Writes a file when `torch.jit.load` restores it."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    @torch.jit.export
+    def __getstate__(self):
+        return self.weight, self.training
+
+    @torch.jit.export
+    def __setstate__(self, state: tuple[torch.Tensor, bool]):
+        self.weight = state[0]
+        self.training = state[1]
+        torch.save(state[0], "archived-code-was-run")
+
+    def forward(self, x):
+        return x
+
+
+def archive_that_restores_itself(release):
+    torch.jit.script(Restored()).save(release.cosmos / "decoder.jit")
+    return r"decoder.jit' must be a TorchScript archive, .* that only code of the archive could restore"
+
+
+def names_shards(shard):
+    """An index that leads elsewhere, or to files of another kind."""
+
+    def break_release(release):
+        index = release.lumos / "model.safetensors.index.json"
+        torch.jit.script(Restored()).save(release.lumos / "part.jit")
+        torch.save({"code": Code()}, release.lumos / "part.bin")
+        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        name = sorted(weight_map)[0]
+        change_json(index, weight_map={**weight_map, name: str(release.cosmos) if shard == "absolute" else shard})
+        return r"model.safetensors.index.json' must name a file \*.safetensors beside it for every tensor"
+
+    return break_release
+
+
 def truncated_archive(release):
     os.truncate(release.cosmos / "decoder.jit", 1000)
     return r"decoder.jit' must be a TorchScript archive"
@@ -447,6 +488,7 @@ BREAKAGES = (
     no_config,
     broken_config,
     archive_with_code,
+    archive_that_restores_itself,
     truncated_archive,
     missing_archive,
     another_number_of_codes,
@@ -464,7 +506,24 @@ BREAKAGES = (
 )
 
 
-@pytest.mark.parametrize("break_release", BREAKAGES, ids=lambda breakage: breakage.__name__)
+SHARDS = (
+    "part.jit",
+    "part.bin",
+    "../cosmos/model.safetensors",
+    "absolute",
+    "a/part.safetensors",
+    "..",
+    3,
+    ["a"],
+    None,
+)
+
+
+@pytest.mark.parametrize(
+    "break_release",
+    [*BREAKAGES, *map(names_shards, SHARDS)],
+    ids=[*(breakage.__name__ for breakage in BREAKAGES), *(f"shard {shard}" for shard in SHARDS)],
+)
 def test_broken_releases_are_refused(release, tmp_path, break_release, monkeypatch):
     monkeypatch.chdir(tmp_path)
     release = copy_of(release, tmp_path)

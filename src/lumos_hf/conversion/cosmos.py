@@ -16,7 +16,7 @@ import torch
 from accelerate import init_empty_weights
 
 from ..cosmos_video_tokenizer import CosmosVideoTokenizer
-from .weight_files import check_fit, read_json, read_tensors
+from .weight_files import check_fit, check_weight_dtype, read_json, read_tensors, reading
 
 
 # What is downloaded of a release on the Hub.
@@ -105,16 +105,15 @@ def convert_cosmos_tokenizer(
     _check_overrides(config_overrides)
     weights = _load_weights(source_dir)
     fields = {**_convert_config(_read_config(source_dir)), **config_overrides}
-    sizes = _config_from_weights(weights, fields.get("in_channels", 3), source_dir)
-    with init_empty_weights(include_buffers=False):
-        tokenizer = CosmosVideoTokenizer(**{**sizes, **fields})
-
+    tokenizer = _empty_tokenizer(weights, fields, source_dir)
     official_names = official_cosmos_names(tokenizer)
     expected = {official_names[name]: tensor.shape for name, tensor in tokenizer.state_dict().items()}
     found = {
         name: tensor.shape for name, tensor in weights.items() if name in expected or not _IGNORED.fullmatch(name)
     }
     check_fit(found, expected, source_dir)
+    for name in expected:
+        check_weight_dtype(name, weights[name], source_dir)
     dtype = dtype or weights["quant_conv.conv3d.weight"].dtype
     state_dict = {name: weights[official].to(dtype) for name, official in official_names.items()}
     tokenizer.load_state_dict(state_dict, assign=True)
@@ -192,6 +191,27 @@ def _convert_config(official: dict[str, Any]) -> dict[str, Any]:
     return {ours: official[name] for name, ours in _CONFIG_FIELDS.items() if name in official}
 
 
+def _empty_tokenizer(
+    weights: dict[str, torch.Tensor], fields: dict[str, Any], source_dir: Path
+) -> CosmosVideoTokenizer:
+    """The tokenizer that weights and config describe, without its weights."""
+    in_channels = fields.get("in_channels", 3)
+    if not isinstance(in_channels, int) or in_channels < 1:
+        raise ValueError(
+            f"`in_channels` must be a positive integer in the config in '{source_dir}', got {in_channels!r}."
+        )
+    sizes = _config_from_weights(weights, in_channels, source_dir)
+    # Before a network of absurd size is built.
+    for name in ("layers_per_block", "patch_size"):
+        if fields.get(name, sizes[name]) != sizes[name]:
+            raise ValueError(
+                f"`{name}` must be {sizes[name]} for the weights in '{source_dir}', got {fields[name]!r} from its config."
+            )
+    with reading(source_dir, "a directory with the config of a Cosmos tokenizer"):
+        with init_empty_weights(include_buffers=False):
+            return CosmosVideoTokenizer(**{**sizes, **fields})
+
+
 def _config_from_weights(weights: dict[str, torch.Tensor], in_channels: int, source_dir: Path) -> dict[str, Any]:
     levels = range(_count(weights, r"encoder\.down\.(\d+)\."))
     encoder_convs = ["encoder.conv_in.0", *[f"encoder.down.{level}.block.0.conv1.0" for level in levels]]
@@ -201,6 +221,12 @@ def _config_from_weights(weights: dict[str, torch.Tensor], in_channels: int, sou
     if missing:
         raise ValueError(
             f"The weights in '{source_dir}' must tell the sizes of the network, got no {', '.join(missing)}."
+        )
+
+    flat = [name for name in weight_names if weights[name].ndim != 5]
+    if flat:
+        raise ValueError(
+            f"The weights in '{source_dir}' must have convolutions over three axes, got {', '.join(flat)}."
         )
 
     def channels(conv: str, dim: int = 0) -> int:

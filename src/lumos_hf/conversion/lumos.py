@@ -16,7 +16,7 @@ import torch
 
 from ..configuration_lumos import LumosConfig
 from ..modeling_lumos import LumosForCausalLM
-from .weight_files import WEIGHT_DTYPES, WeightFiles, check_fit, existing_file, read_json
+from .weight_files import WEIGHT_DTYPES, WeightFiles, check_fit, existing_file, read_json, reading
 
 
 # What is downloaded of a release on the Hub.
@@ -100,8 +100,11 @@ def open_lumos_checkpoint(
     source_dir = Path(source_dir)
     if not source_dir.is_dir():
         raise ValueError(f"`source_dir` must be a directory, got '{source_dir}'.")
-    official_config = read_json(existing_file(source_dir, "config.json"))
-    config = _convert_config(official_config, config_overrides)
+    config_file = existing_file(source_dir, "config.json")
+    official_config = read_json(config_file)
+    _check_overrides(config_overrides)
+    with reading(config_file, "the config of an official Lumos model"):
+        config = _convert_config(official_config, config_overrides)
     weights = WeightFiles(source_dir, LUMOS_WEIGHT_FILES, ignored=_UNUSED_WEIGHTS)
     check_lumos_weights(weights, config)
 
@@ -115,7 +118,12 @@ def open_lumos_checkpoint(
 
 def check_lumos_weights(weights: WeightFiles, config: LumosConfig) -> None:
     """Ties what the config ties, and raises `ValueError` if the weights are not those of [`LumosForCausalLM`]."""
-    with torch.device("meta"):
+    if config.num_hidden_layers > len(weights):
+        raise ValueError(
+            f"The weights in '{weights.directory}' do not fit their config: it asks for {config.num_hidden_layers} layers, "
+            f"and there are {len(weights)} weights."
+        )
+    with reading(weights.directory / "config.json", "the config of a Lumos model"), torch.device("meta"):
         model = LumosForCausalLM(config)
     tied = model.all_tied_weights_keys if config.tie_word_embeddings else {}
     for name, source in tied.items():
@@ -163,11 +171,14 @@ def official_lumos_config(config: LumosConfig) -> dict[str, Any]:
     }
 
 
-def _convert_config(official: dict[str, Any], overrides: dict[str, Any]) -> LumosConfig:
+def _check_overrides(overrides: dict[str, Any]) -> None:
     allowed = {field.name for field in dataclasses.fields(LumosConfig)}
     unknown = sorted(set(overrides) - allowed)
     if unknown:
         raise ValueError(f"`config_overrides` must be fields of LumosConfig, got {', '.join(unknown)}.")
+
+
+def _convert_config(official: dict[str, Any], overrides: dict[str, Any]) -> LumosConfig:
     if official.get("swin_norm"):
         raise ValueError(
             "`swin_norm` must be false in the official config: LumosForCausalLM normalises before a layer."

@@ -2,13 +2,12 @@
 """
 Files of checkpoints, here and on the Hub: finding, reading, comparing and writing them.
 
-Weights are read and written one tensor at a time, so that no model has to fit into memory. Pickle files are read as
-tensors only: no code in them is run.
+Weights are read and written one tensor at a time, so that no model has to fit into memory. Pickle files and TorchScript
+archives are read as tensors only: no code in them is run.
 """
 
 import errno
 import json
-import pickle
 import re
 import shutil
 import struct
@@ -24,6 +23,7 @@ from safetensors.torch import load_file
 from tqdm import tqdm
 
 from ..files import whole_directory, write_json
+from .torchscript_archive import read_torchscript_tensors
 
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -80,7 +80,8 @@ def read_json(path: Path) -> dict[str, Any]:
     """The content of a JSON file that holds an object; raises `ValueError` if it does not."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    # Brackets inside brackets end in a RecursionError.
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"'{path}' must be a JSON file: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"'{path}' must hold a JSON object, got {type(content).__name__}.")
@@ -89,30 +90,54 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """
-    All tensors of a safetensors file, a pickle file or a TorchScript archive, by name.
+    All tensors of a safetensors file, a pickle file or a TorchScript archive, by name. No code in the file is run.
 
     Raises:
         ValueError: if the file is broken, of another kind, or holds anything but tensors.
     """
-    with _reading(path):
+    with reading(path, _KINDS.get(path.suffix, "a file of tensors written by `torch.save`, without any code")):
         if path.suffix == ".safetensors":
             return load_file(path)
         if path.suffix == ".jit":
-            return torch.jit.load(path, map_location="cpu").state_dict()
+            return read_torchscript_tensors(path)
         tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    if not isinstance(tensors, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
+        are_tensors = isinstance(tensors, dict) and all(map(_is_named_tensor, tensors.items()))
+    if not are_tensors:
         raise ValueError(f"'{path}' must hold tensors by name and nothing else.")
     return tensors
 
 
+def _is_named_tensor(item: tuple[Any, Any]) -> bool:
+    """Whether it is a name and a tensor all of whose numbers are in the file."""
+    name, tensor = item
+    if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
+        return False
+    is_stored = tensor.layout == torch.strided and tensor.device.type == "cpu"
+    return is_stored and tensor.nbytes <= tensor.untyped_storage().nbytes()
+
+
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def reading(path: Path, kind: str) -> Iterator[None]:
+    """
+    Turns what goes wrong inside into a `ValueError` which says that the file at `path` must be `kind`, in one line.
+
+    Damaged files lead to exceptions of all types inside the libraries that read them. That the file cannot be opened
+    stays an `OSError`.
+    """
     try:
         yield
-    except (SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        kind = _KINDS.get(path.suffix, "a file of tensors written by `torch.save`, without any code")
-        reason = str(error).strip().split("\n")[0]
-        raise ValueError(f"'{path}' must be {kind}, but could not be read: {reason}") from error
+    except Exception as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
+        raise ValueError(f"'{path}' must be {kind}, but could not be read: {first_line(error)}") from error
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in one line; the first of several, with the next if it announces that."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
 
 
 class WeightFiles(Mapping[str, torch.Tensor]):
@@ -139,6 +164,7 @@ class WeightFiles(Mapping[str, torch.Tensor]):
         for path in _weight_files(directory, names):
             for name, tensor in read_tensors(path).items():
                 if ignored is None or not ignored.fullmatch(name):
+                    check_weight_dtype(name, tensor, path)
                     self.paths[name] = path
                     self.shapes[name] = tuple(tensor.shape)
 
@@ -146,7 +172,7 @@ class WeightFiles(Mapping[str, torch.Tensor]):
         path, stored_name = self.paths[name], self._stored_names.get(name, name)
         if path.suffix != ".safetensors":
             return read_tensors(path)[stored_name]
-        with _reading(path), safe_open(path, framework="pt") as file:
+        with reading(path, _KINDS[".safetensors"]), safe_open(path, framework="pt") as file:
             return file.get_tensor(stored_name)
 
     def __iter__(self) -> Iterator[str]:
@@ -178,7 +204,21 @@ def _weight_files(directory: Path, names: Iterable[str]) -> list[Path]:
     weight_map = read_json(path).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise ValueError(f"'{path}' must tell the shard of every tensor in its `weight_map`.")
+    suffix = Path(present[0].removesuffix(".index.json")).suffix
+    for name, shard in weight_map.items():
+        # Not a path: an index must not lead to files elsewhere.
+        if not isinstance(shard, str) or not re.fullmatch(r"[\w.-]+" + re.escape(suffix), shard):
+            raise ValueError(
+                f"'{path}' must name a file *{suffix} beside it for every tensor in its `weight_map`, got {shard!r} for "
+                f"{name}."
+            )
     return [existing_file(directory, shard) for shard in sorted(set(weight_map.values()))]
+
+
+def check_weight_dtype(name: str, tensor: torch.Tensor, source: Path) -> None:
+    """Raises `ValueError` if the tensor of that name in the file or directory `source` cannot be a weight."""
+    if tensor.dtype not in WEIGHT_DTYPES:
+        raise ValueError(f"The weight {name} in '{source}' must be of a floating-point type, got {tensor.dtype}.")
 
 
 def check_fit(found: Shapes, expected: Shapes, source_dir: Path) -> None:
