@@ -44,14 +44,14 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/gpu.py
 
 demo-train: $(VENV)/.installed-dev
-	$(BIN)/python -m lumos_hf.demo.train_tokenizer --output $(OUTPUTS)/demo-training/vqvae-joint
-	$(BIN)/python -m lumos_hf.demo.train_tokenizer --output $(OUTPUTS)/demo-training/vqvae \
+	$(BIN)/python examples/demo_world/train_tokenizer.py --output $(OUTPUTS)/demo-training/vqvae-joint
+	$(BIN)/python examples/demo_world/train_tokenizer.py --output $(OUTPUTS)/demo-training/vqvae \
 		--refine $(OUTPUTS)/demo-training/vqvae-joint --steps 4000 --learning-rate 1.5e-3
-	$(BIN)/python -m lumos_hf.demo.train_generator
-	$(BIN)/python -m lumos_hf.demo.assemble
+	$(BIN)/python examples/demo_world/train_generator.py
+	$(BIN)/python examples/demo_world/assemble.py
 
 demo-card: $(VENV)/.installed-dev
-	$(BIN)/python -m lumos_hf.demo.card
+	$(BIN)/python examples/demo_world/card.py
 
 demo-score: $(VENV)/.installed-dev
-	$(BIN)/python -m lumos_hf.demo.score
+	$(BIN)/python -m lumos_hf.evaluation.score

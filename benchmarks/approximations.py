@@ -28,9 +28,9 @@ from measure import device_name, seconds
 from results import RESULTS, append_rows, table
 
 from lumos_hf import DecodingApproximations, LumosVideoPipeline, demo_checkpoint
-from lumos_hf.demo.clips import ClipSpec, caption, is_held_out, pair_specs, single_specs
-from lumos_hf.demo.measure import judge, observe
-from lumos_hf.demo.score import BATCH_SIZE, NUM_PAIRS, NUM_SINGLES, generate, held_out_prompts
+from lumos_hf.evaluation.clips import ClipSpec, caption, is_held_out, pair_specs, single_specs
+from lumos_hf.evaluation.measure import judge, observe
+from lumos_hf.evaluation.score import BATCH_SIZE, NUM_PAIRS, NUM_SINGLES, generate, held_out_prompts
 
 
 # What a call is given besides the prompt.

@@ -2,6 +2,7 @@
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from transformers import set_seed
 
 
 REPOSITORY = Path(__file__).parents[1]
+# The scripts of the workshop import each other as top-level modules, which tests do too.
+sys.path.insert(0, str(REPOSITORY / "examples" / "demo_world"))
 COMPACT_COPY = REPOSITORY / "tests" / "golden" / "data"
 
 

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from assemble import demo_pipeline
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
+from train_tokenizer import demo_tokenizer
 
 from lumos_hf import LumosForCausalLM
-from lumos_hf.demo.assemble import demo_pipeline
-from lumos_hf.demo.train_tokenizer import demo_tokenizer
-from lumos_hf.demo.vocabulary import demo_config
+from lumos_hf.evaluation.vocabulary import demo_config
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from assemble import demo_pipeline
+from train_tokenizer import demo_tokenizer
 from typer.testing import CliRunner
 
 from lumos_hf import LumosForCausalLM, LumosVideoPipeline, demo
 from lumos_hf.cli import app
-from lumos_hf.demo.assemble import demo_pipeline
-from lumos_hf.demo.train_tokenizer import demo_tokenizer
-from lumos_hf.demo.vocabulary import demo_config
+from lumos_hf.evaluation.vocabulary import demo_config
 from lumos_hf.media import write_media
 
 

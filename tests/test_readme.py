@@ -23,10 +23,10 @@ def listed_files() -> set[str]:
     return files
 
 
-@pytest.mark.parametrize("folder", ["src/lumos_hf", "benchmarks"])
+@pytest.mark.parametrize("folder", ["src/lumos_hf", "benchmarks", "examples"])
 def test_the_tree_lists_every_python_file(folder):
     files = {path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / folder).rglob("*.py")}
-    assert {path for path in listed_files() if path.startswith(folder)} == files
+    assert {path for path in listed_files() if path.startswith(folder) and path.endswith(".py")} == files
 
 
 def test_everything_listed_exists():

@@ -25,8 +25,8 @@ from typer.testing import CliRunner
 
 from lumos_hf import CosmosVideoTokenizer, LumosConfig, demo_checkpoint
 from lumos_hf.cli import app
-from lumos_hf.demo.clips import FPS, caption, draw_clip, single_specs
-from lumos_hf.demo.vocabulary import demo_text_tokenizer
+from lumos_hf.evaluation.clips import FPS, caption, draw_clip, single_specs
+from lumos_hf.evaluation.vocabulary import demo_text_tokenizer
 from lumos_hf.files import partial_path
 from lumos_hf.media import write_media
 from lumos_hf.training import (

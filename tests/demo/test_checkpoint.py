@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from lumos_hf import LumosVideoPipeline, demo_checkpoint
-from lumos_hf.demo.clips import ClipSpec, draw_clip, single_specs
-from lumos_hf.demo.measure import observe
-from lumos_hf.demo.score import generate, held_out_prompts, reconstruct, summarise
+from lumos_hf.demo import known_words
+from lumos_hf.evaluation.clips import ClipSpec, draw_clip, single_specs
+from lumos_hf.evaluation.measure import observe
+from lumos_hf.evaluation.score import generate, held_out_prompts, reconstruct, summarise
 
 
 @pytest.fixture(scope="module")
@@ -47,3 +48,10 @@ def test_an_image_is_continued(pipe):
     assert abs(clip[0].astype(int) - first_frame[0]).max() <= 2
     scores = summarise([spec], [observe(clip)])
     assert scores["all"] == 1
+
+
+def test_the_known_words_are_those_of_the_text_tokenizer(pipe):
+    words = {word for phrases in known_words().values() for phrase in phrases for word in phrase.split()}
+    vocabulary = pipe.tokenizer.get_vocab()
+    assert words <= set(vocabulary)
+    assert {token for token in vocabulary if token.isalpha()} <= words

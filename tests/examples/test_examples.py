@@ -14,7 +14,7 @@ import yaml
 from safetensors.torch import load_file
 
 from lumos_hf import CosmosVideoTokenizer, LumosVideoPipeline, demo_checkpoint
-from lumos_hf.demo.clips import FPS, caption, draw_clip, single_specs
+from lumos_hf.evaluation.clips import FPS, caption, draw_clip, single_specs
 from lumos_hf.media import write_media
 from lumos_hf.training import tokenize_dataset
 

@@ -22,7 +22,7 @@ import torch
 import yaml
 
 from lumos_hf import CosmosVideoTokenizer, LumosForCausalLM, LumosVideoPipeline, MaskDecodingScheduler
-from lumos_hf.demo.vocabulary import demo_config, demo_text_tokenizer
+from lumos_hf.evaluation.vocabulary import demo_config, demo_text_tokenizer
 
 
 TOKEN = "hf_loopback"

@@ -7,7 +7,7 @@ from peft import LoraConfig
 from safetensors.torch import load_file, save_file
 
 from lumos_hf import LumosVideoPipeline, demo_checkpoint
-from lumos_hf.demo.clips import FPS
+from lumos_hf.evaluation.clips import FPS
 from lumos_hf.training import DataCollatorForDiffusionForcing
 
 

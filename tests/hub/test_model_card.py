@@ -4,12 +4,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from card import demo_model_card
 from huggingface_hub import ModelCard
 from typer.testing import CliRunner
 
 from lumos_hf import demo_checkpoint
 from lumos_hf.cli import app
-from lumos_hf.demo.card import demo_model_card
 from lumos_hf.hub.model_card import TAGS, model_card
 
 
@@ -17,7 +17,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 def test_the_card_of_the_demo_is_up_to_date():
-    """`python -m lumos_hf.demo.card` writes it."""
+    """`python examples/demo_world/card.py` writes it."""
     assert (REPOSITORY / "MODEL_CARD.md").read_text(encoding="utf-8") == str(demo_model_card())
 
 

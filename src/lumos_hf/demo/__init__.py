@@ -1,5 +1,5 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
-"""A small world of procedural clips, and a checkpoint trained on it that comes with the package."""
+"""A small checkpoint that comes with the package, trained on the procedural clips of [`lumos_hf.evaluation`]."""
 
 from pathlib import Path
 
@@ -20,3 +20,24 @@ def demo_checkpoint() -> Path:
             "or run `make demo-train` in its repository to train the checkpoint."
         )
     return _CHECKPOINT
+
+
+def known_words() -> dict[str, list[str]]:
+    """
+    The words that the demo checkpoint knows, by kind: `"shapes"`, `"colours"`, `"motions"`, `"scenes"`, `"relations"` and
+    `"others"`.
+
+    Motions, scenes and relations are phrases, such as `"slides to the right"` or `"in the snow"`. Every other word of a
+    prompt becomes `<unknown>`; capitals make no difference.
+    """
+    # The path of the checkpoint is asked for at every start, the words seldom: drawing clips is imported for them alone.
+    from ..evaluation.clips import BACKGROUNDS, COLOURS, MOTIONS, RELATIONS, SHAPES
+
+    return {
+        "shapes": list(SHAPES),
+        "colours": list(COLOURS),
+        "motions": [wording for wordings in MOTIONS.values() for wording in wordings],
+        "scenes": list(BACKGROUNDS.values()),
+        "relations": list(RELATIONS.values()),
+        "others": ["a", "an"],
+    }

@@ -55,7 +55,7 @@ def model_card(
         language: ISO 639-1 codes of the languages of prompts.
         tags: what the Hub finds the checkpoint by.
         template: Jinja template of the text.
-        scores: JSON file of tables, `{title: {row: {column: number}}}`, as [`lumos_hf.demo.score`] writes it.
+        scores: JSON file of tables, `{title: {row: {column: number}}}`, as [`lumos_hf.evaluation.score`] writes it.
         samples: paths of pictures and videos to show, relative to the card.
         training_data: Markdown on what the checkpoint was trained on.
         limits: Markdown on what the checkpoint cannot do, beside what its configuration says.

@@ -2,8 +2,8 @@
 import numpy as np
 import PIL.Image
 
-from lumos_hf.demo.clips import is_held_out, pair_specs, single_specs
-from lumos_hf.demo.score import format_table, held_out_prompts, save_contact_sheet
+from lumos_hf.evaluation.clips import is_held_out, pair_specs, single_specs
+from lumos_hf.evaluation.score import format_table, held_out_prompts, save_contact_sheet
 
 
 def test_the_prompts_are_held_out_and_always_the_same():

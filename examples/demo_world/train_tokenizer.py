@@ -1,5 +1,5 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
-"""Trains the small video tokenizer of the demo on procedural clips: `python -m lumos_hf.demo.train_tokenizer`."""
+"""Trains the small video tokenizer of the demo on procedural clips: `python examples/demo_world/train_tokenizer.py`."""
 
 import argparse
 import random
@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.utils.data import Dataset
+from training_run import train
 
-from ..cosmos_video_tokenizer import CosmosVideoTokenizer
-from ..training.tokenizer_objective import TokenizerObjective
-from .clips import ClipSpec, background_image, draw_clip, is_held_out, pair_specs, single_specs
-from .training_run import train
+from lumos_hf.cosmos_video_tokenizer import CosmosVideoTokenizer
+from lumos_hf.evaluation.clips import ClipSpec, background_image, draw_clip, is_held_out, pair_specs, single_specs
+from lumos_hf.training.tokenizer_objective import TokenizerObjective
+from lumos_hf.video_processor_lumos import pixels_to_input
 
 
 PAIR_SHARE = 0.25
@@ -47,12 +48,7 @@ def collate_twins(twins: list[tuple[ClipSpec, ClipSpec]]) -> dict[str, torch.Ten
     # All frames of the place count: scenery that a character has left is where traces of it stay behind.
     passed = (clips != scenes[:, None]).any(axis=(1, -1))
     foreground = torch.from_numpy(passed)[:, None, None].expand(-1, -1, clips.shape[1], -1, -1)
-    return {"video": pixels_to_video(clips), "foreground": foreground}
-
-
-def pixels_to_video(clips: np.ndarray) -> torch.Tensor:
-    """uint8 `(batch, frames, height, width, 3)` to float32 `(batch, 3, frames, height, width)` in [-1, 1]."""
-    return torch.from_numpy(clips).movedim(-1, 1).float() / 127.5 - 1
+    return {"video": pixels_to_input(torch.from_numpy(clips)), "foreground": foreground}
 
 
 def demo_tokenizer() -> CosmosVideoTokenizer:

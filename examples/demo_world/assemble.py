@@ -1,5 +1,5 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
-"""Puts the trained parts of the demo together as one checkpoint: `python -m lumos_hf.demo.assemble`."""
+"""Puts the trained parts of the demo together as one checkpoint: `python examples/demo_world/assemble.py`."""
 
 import argparse
 from collections.abc import Sequence
@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 
-from ..cosmos_video_tokenizer import CosmosVideoTokenizer
-from ..hub.pipeline_repository import remove_model_code
-from ..modeling_lumos import LumosForCausalLM
-from ..pipeline_lumos_video import LumosVideoPipeline
-from ..scheduling_mask_decoding import MaskDecodingScheduler
-from .clips import FPS, NUM_FRAMES, SIZE
-from .vocabulary import demo_text_tokenizer
+from lumos_hf.cosmos_video_tokenizer import CosmosVideoTokenizer
+from lumos_hf.evaluation.clips import FPS, NUM_FRAMES, SIZE
+from lumos_hf.evaluation.vocabulary import demo_text_tokenizer
+from lumos_hf.hub.pipeline_repository import remove_model_code
+from lumos_hf.modeling_lumos import LumosForCausalLM
+from lumos_hf.pipeline_lumos_video import LumosVideoPipeline
+from lumos_hf.scheduling_mask_decoding import MaskDecodingScheduler
 
 
 # The best of the sweep in docs/demo.md.
@@ -21,6 +21,7 @@ NUM_INFERENCE_STEPS = 12
 GUIDANCE_SCALE = 1.5
 HISTORY_MASK_RATIO = 0.7
 TOKEN_TEMPERATURE = 0.5
+CHECKPOINT = Path(__file__).parents[2] / "src" / "lumos_hf" / "demo" / "checkpoint"
 
 
 def demo_pipeline(transformer: LumosForCausalLM, vqvae: CosmosVideoTokenizer) -> LumosVideoPipeline:
@@ -43,7 +44,7 @@ def demo_pipeline(transformer: LumosForCausalLM, vqvae: CosmosVideoTokenizer) ->
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--training", type=Path, default=Path("outputs/demo-training"))
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "checkpoint")
+    parser.add_argument("--output", type=Path, default=CHECKPOINT)
     args = parser.parse_args(arguments)
     transformer = LumosForCausalLM.from_pretrained(args.training / "transformer", dtype=torch.bfloat16)
     vqvae = CosmosVideoTokenizer.from_pretrained(args.training / "vqvae", torch_dtype=torch.bfloat16)

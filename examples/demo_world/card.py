@@ -1,5 +1,5 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
-"""Writes the model card of the demo checkpoint: `python -m lumos_hf.demo.card`, after training or scoring."""
+"""Writes the model card of the demo checkpoint: `python examples/demo_world/card.py`, after training or scoring."""
 
 import argparse
 from collections.abc import Sequence
@@ -7,8 +7,9 @@ from pathlib import Path
 
 from huggingface_hub import ModelCard
 
-from ..hub.model_card import model_card
-from . import demo_checkpoint
+from lumos_hf import evaluation
+from lumos_hf.demo import demo_checkpoint
+from lumos_hf.hub.model_card import model_card
 
 
 _HERE = Path(__file__).parent
@@ -20,7 +21,7 @@ def demo_model_card() -> ModelCard:
         demo_checkpoint(),
         license="apache-2.0",
         template=_HERE / "model_card.md",
-        scores=_HERE / "scores.json",
+        scores=Path(evaluation.__file__).parent / "scores.json",
     )
 
 

@@ -3,16 +3,16 @@
 
 import json
 
+import new_word
 import numpy as np
 import PIL.Image
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from lumos_hf.demo import new_word
-from lumos_hf.demo.clips import SIZE, draw_clip
-from lumos_hf.demo.measure import judge, observe
-from lumos_hf.demo.vocabulary import SIZE_TOKEN_OFFSET
+from lumos_hf.evaluation.clips import SIZE, draw_clip
+from lumos_hf.evaluation.measure import judge, observe
+from lumos_hf.evaluation.vocabulary import SIZE_TOKEN_OFFSET
 
 
 ARGUMENTS = ["--num-clips", "2", "--num-prompts", "1", "--steps", "2"]

@@ -1,8 +1,8 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
 import random
 
-from lumos_hf.demo.clips import FPS, SIZE, caption, pair_specs, single_specs
-from lumos_hf.demo.vocabulary import SIZE_TOKEN_OFFSET, demo_config, demo_text_tokenizer
+from lumos_hf.evaluation.clips import FPS, SIZE, caption, pair_specs, single_specs
+from lumos_hf.evaluation.vocabulary import SIZE_TOKEN_OFFSET, demo_config, demo_text_tokenizer
 from lumos_hf.token_layout import prompt_text
 
 

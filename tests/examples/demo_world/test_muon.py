@@ -3,9 +3,8 @@ import copy
 
 import pytest
 import torch
+from muon import MuonWithAdamW, orthogonalize
 from torch import nn
-
-from lumos_hf.training.muon import MuonWithAdamW, orthogonalize
 
 
 class Net(nn.Module):

@@ -1,5 +1,5 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
-"""Scores a demo checkpoint on held-out prompts: `python -m lumos_hf.demo.score`, or `make demo-score`.
+"""Scores a demo checkpoint on held-out prompts: `python -m lumos_hf.evaluation.score`, or `make demo-score`.
 
 Beside the generated clips stand the tokenizer's ceiling (the true clips, encoded and decoded) and two controls: the true
 clips, which must be perfect, and generated clips judged by the wrong prompts, which must be near chance.
@@ -18,14 +18,13 @@ import torch
 from tqdm.auto import tqdm
 
 from ..cosmos_video_tokenizer import CosmosVideoTokenizer
+from ..demo import demo_checkpoint
 from ..hub.model_card import format_table
 from ..media import contact_sheet, write_media
 from ..pipeline_lumos_video import LumosVideoPipeline
-from ..video_processor_lumos import LumosVideoProcessor
-from . import demo_checkpoint
+from ..video_processor_lumos import LumosVideoProcessor, pixels_to_input
 from .clips import FPS, ClipSpec, caption, draw_clip, is_held_out, pair_specs, single_specs
 from .measure import Observation, judge, observe
-from .train_tokenizer import pixels_to_video
 
 
 NUM_SINGLES = 200
@@ -59,7 +58,7 @@ def reconstruct(vqvae: CosmosVideoTokenizer, clips: Sequence[np.ndarray]) -> lis
     processor = LumosVideoProcessor()
     restored = []
     for clip in tqdm(clips, desc="Reconstructing"):
-        video = vqvae.decode(vqvae.encode(pixels_to_video(clip[None]).to(vqvae.dtype))).float()
+        video = vqvae.decode(vqvae.encode(pixels_to_input(torch.from_numpy(clip[None])).to(vqvae.dtype))).float()
         restored += _videos_to_arrays(processor.postprocess_video(video, "pil"))
     return restored
 

@@ -2,7 +2,7 @@
 """Reads a clip back from its pixels and compares it with what its caption promised.
 
 A mini-GenEval (shape, colour, count, background, relation) and mini-VBench (motion, jerk, background constancy) for the
-clips of [`lumos_hf.demo.clips`]. Needs no learned model: the scenes and the shapes are known.
+clips of [`lumos_hf.evaluation.clips`]. Needs no learned model: the scenes and the shapes are known.
 """
 
 import math

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from muon import MuonWithAdamW
 from torch import nn
 from torch.utils.data import Dataset
 from transformers import Trainer, TrainingArguments
 
-from ..training.loss_curve import save_loss_curve
-from ..training.muon import MuonWithAdamW
-from ..training.trainer_checkpoints import last_complete_checkpoint
+from lumos_hf.training.loss_curve import save_loss_curve
+from lumos_hf.training.trainer_checkpoints import last_complete_checkpoint
 
 
 def computed_once(file: Path, compute: Callable[[], np.ndarray]) -> np.ndarray:

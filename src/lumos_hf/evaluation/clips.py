@@ -30,6 +30,12 @@ SMALL_RADIUS = 20
 RADIUS_RANGE = (16, 36)
 SUPERSAMPLING = 4
 HELD_OUT_SHARE = 0.1
+# A character moves this many tokens, or as many as leave all of it in the picture.
+STEPS = 2
+# Centres between which a character of the usual size is all in the picture.
+MARGIN = 32
+# What grows needs more room.
+WIDE_MARGIN = 48
 
 SHAPES = ("circle", "square", "triangle", "star", "heart")
 COLOURS = {
@@ -59,6 +65,7 @@ BACKGROUNDS = {
 }
 RELATIONS = {"left": "to the left of", "above": "above"}
 
+_LAST_RADIUS = {"grow": RADIUS_RANGE[1], "shrink": RADIUS_RANGE[0]}
 _DIRECTIONS = {"right": (1, 0), "left": (-1, 0), "up": (0, -1), "down": (0, 1)}
 _NEAR, _MIDDLE, _FAR = SIZE // 2 - GRID, SIZE // 2, SIZE // 2 + GRID
 _STARTS = {
@@ -75,6 +82,8 @@ _PAIR_CENTRES = {
     "left": ((_MIDDLE - 2 * GRID, _FAR), (_MIDDLE + 2 * GRID, _FAR)),
     "above": ((_MIDDLE, _MIDDLE - 2 * GRID), (_MIDDLE, _MIDDLE + 2 * GRID)),
 }
+# What the first frame of a clip may look like that goes on from an image: where a character looks tells them apart.
+IMAGES = ("still", *_DIRECTIONS)
 
 
 @dataclass(frozen=True)
@@ -88,6 +97,8 @@ class ClipSpec:
         motion: a key of `MOTIONS`; two characters always stand still.
         start: centre of a single character in frame 0, `(x, y)` in pixels.
         relation: where the first of two characters is, seen from the second; `None` for one character.
+        image: the motion whose first frame is frame 0, one of `IMAGES`, if the clip goes on from an image; `None` for
+            that of `motion` itself.
     """
 
     characters: tuple[tuple[str, str], ...]
@@ -96,6 +107,7 @@ class ClipSpec:
     motion: str = "still"
     start: tuple[int, int] = (_MIDDLE, _MIDDLE)
     relation: str | None = None
+    image: str | None = None
 
 
 def single_specs() -> list[ClipSpec]:
@@ -117,6 +129,32 @@ def pair_specs() -> list[ClipSpec]:
         if first[1] != second[1]
         for relation, background, mirrored in itertools.product(RELATIONS, BACKGROUNDS, (False, True))
     ]
+
+
+def continued_specs() -> list[ClipSpec]:
+    """
+    Every clip with one character that goes on from an image, in a fixed order.
+
+    The character stands anywhere on the grid with room for the motion, and grows or shrinks from its usual size.
+    """
+    centres = range(MARGIN, SIZE - MARGIN + 1, GRID)
+    return [
+        ClipSpec(((shape, colour),), background, mirrored, motion, start, image=image)
+        for shape, colour, motion in itertools.product(SHAPES, COLOURS, MOTIONS)
+        for background, mirrored in itertools.product(BACKGROUNDS, (False, True))
+        for start in itertools.product(centres, centres)
+        if room(motion, start)
+        for image in IMAGES
+    ]
+
+
+def room(motion: str, start: tuple[int, int]) -> int:
+    """How many steps of `GRID` pixels a character can move from `start`, at most `STEPS`; 0 if it cannot."""
+    (x, y), far = start, SIZE - MARGIN
+    pixels = {"right": far - x, "left": x - MARGIN, "up": y - MARGIN, "down": far - y, "jump": y - MARGIN}
+    if motion == "grow":
+        return STEPS if all(WIDE_MARGIN <= value <= SIZE - WIDE_MARGIN for value in start) else 0
+    return max(0, min(STEPS, pixels.get(motion, SIZE) // GRID))
 
 
 @lru_cache
@@ -166,14 +204,18 @@ def _poses(spec: ClipSpec, time: int) -> list[tuple[tuple[int, int], int, tuple[
         first, second = _PAIR_CENTRES[spec.relation]
         towards = (1, 0) if spec.relation == "left" else (0, 1)
         return [(first, SMALL_RADIUS, towards), (second, SMALL_RADIUS, (-towards[0], -towards[1]))]
-    (x, y), radius, gaze = spec.start, RADIUS, _DIRECTIONS.get(spec.motion, (0, 0))
-    if spec.motion in ("grow", "shrink"):
-        progress = time / (NUM_FRAMES - 1)
-        small, large = RADIUS_RANGE
-        radius = round(small + (large - small) * (progress if spec.motion == "grow" else 1 - progress))
+    distance = GRID * room(spec.motion, spec.start)
+    (x, y), radius = spec.start, RADIUS
+    direction, progress = _DIRECTIONS.get(spec.motion, (0, 0)), time / (NUM_FRAMES - 1)
+    if spec.motion in _LAST_RADIUS:
+        last = _LAST_RADIUS[spec.motion]
+        first = RADIUS if spec.image else sum(RADIUS_RANGE) - last
+        radius = round(first + (last - first) * progress)
     if spec.motion == "jump":
-        y -= round(2 * GRID * math.sin(math.pi * time / (NUM_FRAMES - 1)))
-    return [((x + gaze[0] * PIXELS_PER_FRAME * time, y + gaze[1] * PIXELS_PER_FRAME * time), radius, gaze)]
+        y -= round(distance * math.sin(math.pi * progress))
+    moved = min(PIXELS_PER_FRAME * time, distance)
+    gaze = direction if time or not spec.image else _DIRECTIONS.get(spec.image, (0, 0))
+    return [((x + direction[0] * moved, y + direction[1] * moved), radius, gaze)]
 
 
 def _blit(frame: np.ndarray, rgba: np.ndarray, centre: tuple[int, int]) -> None:

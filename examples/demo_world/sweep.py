@@ -1,8 +1,8 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
-"""Tries decoding settings of a demo checkpoint one at a time: `python -m lumos_hf.demo.sweep`.
+"""Tries decoding settings of a demo checkpoint one at a time: `python examples/demo_world/sweep.py`.
 
 Scores prompts of training combinations, so that the held-out ones stay unseen. The winners are written into
-`lumos_hf.demo.assemble` by hand; the table is printed and saved.
+`assemble.py` by hand; the table is printed and saved.
 """
 
 import argparse
@@ -10,12 +10,12 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..pipeline_lumos_video import LumosVideoPipeline
-from ..scheduling_mask_decoding import MaskDecodingScheduler
-from . import demo_checkpoint
-from .clips import ClipSpec, caption, is_held_out, single_specs
-from .measure import observe
-from .score import Scores, format_table, generate, summarise
+from lumos_hf.demo import demo_checkpoint
+from lumos_hf.evaluation.clips import ClipSpec, caption, is_held_out, single_specs
+from lumos_hf.evaluation.measure import observe
+from lumos_hf.evaluation.score import Scores, format_table, generate, summarise
+from lumos_hf.pipeline_lumos_video import LumosVideoPipeline
+from lumos_hf.scheduling_mask_decoding import MaskDecodingScheduler
 
 
 CALL_GRID = {

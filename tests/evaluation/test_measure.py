@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lumos_hf.demo.clips import COLOURS, MOTIONS, ClipSpec, background_image, draw_clip, pair_specs, single_specs
-from lumos_hf.demo.measure import judge, observe
-from lumos_hf.demo.score import summarise
+from lumos_hf.evaluation.clips import COLOURS, MOTIONS, ClipSpec, background_image, draw_clip, pair_specs, single_specs
+from lumos_hf.evaluation.measure import judge, observe
+from lumos_hf.evaluation.score import summarise
 
 
 SPEC = ClipSpec((("star", "red"),), "snow", motion="right", start=(48, 64))

@@ -1,34 +1,24 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
-"""A grid of two arms in two steps, as `python examples/ablate.py` runs it."""
+"""A grid of two arms in two steps, as `python examples/demo_world/ablate.py` runs it."""
 
-import importlib.util
 import json
-from pathlib import Path
 
+import ablate
 import numpy as np
 import pytest
 import torch
 
-from lumos_hf.demo.vocabulary import demo_config, demo_text_tokenizer
+from lumos_hf.evaluation.vocabulary import demo_config, demo_text_tokenizer
 from lumos_hf.scheduling_mask_decoding import MaskDecodingScheduler
 from lumos_hf.token_layout import content_positions, derive_layout
 
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "ablate.py"
 TINY = ["--steps", "2", "--batch-size", "2", "--hidden-size", "64", "--layers", "1", "--max-clips", "4"]
 TINY += ["--prompts", "2", "--inference-steps", "1", "--history-mask-ratios", "0", "0.7"]
 
 
 @pytest.fixture(scope="module")
-def ablate():
-    specification = importlib.util.spec_from_file_location("ablate", EXAMPLE)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def grid(ablate, tmp_path_factory):
+def grid(tmp_path_factory):
     """The folder of a finished grid, and the arguments that made it."""
     folder = tmp_path_factory.mktemp("ablation")
     document = folder / "docs" / "ablation.md"
@@ -59,7 +49,7 @@ def test_the_report_replaces_the_table_only(grid):
     assert (grid[0] / "docs" / "assets" / "ablation.png").stat().st_size > 0
 
 
-def test_finished_runs_are_not_repeated(ablate, grid):
+def test_finished_runs_are_not_repeated(grid):
     folder, arguments = grid
     result = folder / "mm_rope-tube-3.json"
     written = result.stat().st_mtime_ns
@@ -67,7 +57,7 @@ def test_finished_runs_are_not_repeated(ablate, grid):
     assert result.stat().st_mtime_ns == written
 
 
-def test_runs_with_other_settings_are_kept_apart(ablate, grid):
+def test_runs_with_other_settings_are_kept_apart(grid):
     with pytest.raises(ValueError, match="`steps` 2 .now 3."):
         ablate.main([*grid[1], "--steps", "3"])
 
@@ -84,7 +74,7 @@ def features():
     return [{"codes": clip, "caption": caption, "fps": 8} for clip, caption in zip(codes, captions)]
 
 
-def test_the_history_is_masked_as_in_generation(ablate, config, features):
+def test_the_history_is_masked_as_in_generation(config, features):
     ratio = 0.5
     batches = list(ablate.batches_as_generated(features, config, demo_text_tokenizer(), ratio, 0.7, torch.Generator()))
     assert len(batches) == 3

@@ -1,6 +1,6 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
 """
-Does the order of Lumos-1's ablations hold on the demo's clips? `python examples/ablate.py --help`
+Does the order of Lumos-1's ablations hold on the demo's clips? `python examples/demo_world/ablate.py --help`
 
 Trains a small generator for every position encoding, mask strategy and seed, on clips of one character, and measures each
 on held-out combinations: the loss of every latent frame, and clips read back from their pixels, at several history mask
@@ -24,19 +24,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from assemble import demo_pipeline
 from torch.nn.utils.rnn import pad_sequence
+from train_generator import TokenizedClipDataset, tokenize_clips
+from training_run import train
 from transformers import PreTrainedTokenizerBase
 
 from lumos_hf import CosmosVideoTokenizer, LumosConfig, LumosForCausalLM, MaskDecodingScheduler
 from lumos_hf.configuration_lumos import POSITION_ENCODINGS
 from lumos_hf.demo import demo_checkpoint
-from lumos_hf.demo.assemble import demo_pipeline
-from lumos_hf.demo.clips import BACKGROUNDS, FPS, NUM_FRAMES, SIZE, ClipSpec, is_held_out, single_specs
-from lumos_hf.demo.measure import observe
-from lumos_hf.demo.score import generate, held_out_prompts, summarise
-from lumos_hf.demo.train_generator import TokenizedClipDataset, tokenize_clips
-from lumos_hf.demo.training_run import train
-from lumos_hf.demo.vocabulary import demo_config, demo_text_tokenizer
+from lumos_hf.evaluation.clips import BACKGROUNDS, FPS, NUM_FRAMES, SIZE, ClipSpec, is_held_out, single_specs
+from lumos_hf.evaluation.measure import observe
+from lumos_hf.evaluation.score import generate, held_out_prompts, summarise
+from lumos_hf.evaluation.vocabulary import demo_config, demo_text_tokenizer
 from lumos_hf.token_layout import (
     content_positions,
     derive_layout,
@@ -60,7 +60,7 @@ NUM_TRAINING_MASKS = 4
 TRAINING_MASKS = "as in training"
 PROMISES = ("count", "colour", "shape", "motion")
 REPORTED_SCORES = (*PROMISES, "all")
-TABLE_BEGIN, TABLE_END = "<!-- table of examples/ablate.py -->", "<!-- end of the table -->"
+TABLE_BEGIN, TABLE_END = "<!-- table of examples/demo_world/ablate.py -->", "<!-- end of the table -->"
 
 Batch = dict[str, torch.Tensor]
 Feature = dict[str, Any]

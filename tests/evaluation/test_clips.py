@@ -1,23 +1,29 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from lumos_hf.demo.clips import (
+from lumos_hf.evaluation.clips import (
     BACKGROUNDS,
     COLOURS,
     MOTIONS,
     NUM_FRAMES,
     SHAPES,
     SIZE,
+    ClipSpec,
+    background_image,
     caption,
+    continued_specs,
     draw_clip,
     held_out_combinations,
     is_held_out,
     pair_specs,
+    room,
     single_specs,
 )
+from lumos_hf.evaluation.measure import judge, observe
 
 
 @pytest.mark.parametrize("specs", [single_specs(), pair_specs()], ids=["singles", "pairs"])
@@ -59,3 +65,26 @@ def test_a_caption_names_everything_that_is_shown():
             assert f"{colour} {shape}" in text
         assert BACKGROUNDS[spec.background] in text
         assert spec.relation or any(wording in text for wording in MOTIONS[spec.motion])
+
+
+def test_continued_clips_are_new_and_stay_in_the_picture():
+    specs = continued_specs()
+    assert len(set(specs)) == len(specs)
+    assert not set(specs) & set(single_specs())
+    for spec in random.Random(0).sample(specs, 200):
+        clip, scene = draw_clip(spec), background_image(spec.background, spec.mirrored)
+        edge = np.ones((SIZE, SIZE), bool)
+        edge[1:-1, 1:-1] = False
+        assert (clip == scene).all(axis=-1)[:, edge].all(), spec
+
+
+def test_the_true_continued_clips_read_back_right():
+    for spec in random.Random(1).sample(continued_specs(), 60):
+        assert judge(spec, observe(draw_clip(spec)))["all"], spec
+
+
+def test_a_continued_clip_opens_with_its_image():
+    spec = ClipSpec((("star", "red"),), "sea", motion="right", start=(80, 48), image="still")
+    still = replace(spec, motion="still")
+    np.testing.assert_array_equal(draw_clip(spec)[0], draw_clip(still)[0])
+    assert room("right", spec.start) == 1 and room("right", (48, 48)) == 2 and room("right", (96, 48)) == 0

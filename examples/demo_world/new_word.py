@@ -1,6 +1,6 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
 """
-Teaches the demo checkpoint a word from 200 clips, by LoRA: `python -m lumos_hf.demo.new_word`.
+Teaches the demo checkpoint a word from 200 clips, by LoRA: `python examples/demo_world/new_word.py`.
 
 A "twin" is two equal characters side by side: the checkpoint knows neither the word nor two characters of one colour.
 Notable:
@@ -27,20 +27,20 @@ import torch
 from peft import LoraConfig, get_peft_model
 from tokenizers import AddedToken
 from tqdm.auto import tqdm
+from train_generator import PAIR_SHARE, tokenize_clips, training_specs
+from training_run import computed_once
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, Trainer, TrainingArguments, set_seed
 
-from ..hub.model_card import format_table
-from ..media import contact_sheet
-from ..pipeline_lumos_video import LumosVideoPipeline
-from ..training.data_collator import DataCollatorForDiffusionForcing
-from ..training.trainer_checkpoints import last_complete_checkpoint
-from . import demo_checkpoint
-from .clips import BACKGROUNDS, COLOURS, FPS, SHAPES, ClipSpec, caption, pair_specs, single_specs
-from .measure import observe
-from .score import BATCH_SIZE as GENERATION_BATCH_SIZE
-from .score import Scores, generate, held_out_prompts, summarise
-from .train_generator import PAIR_SHARE, tokenize_clips, training_specs
-from .training_run import computed_once
+from lumos_hf.demo import demo_checkpoint
+from lumos_hf.evaluation.clips import BACKGROUNDS, COLOURS, FPS, SHAPES, ClipSpec, caption, pair_specs, single_specs
+from lumos_hf.evaluation.measure import observe
+from lumos_hf.evaluation.score import BATCH_SIZE as GENERATION_BATCH_SIZE
+from lumos_hf.evaluation.score import Scores, generate, held_out_prompts, summarise
+from lumos_hf.hub.model_card import format_table
+from lumos_hf.media import contact_sheet
+from lumos_hf.pipeline_lumos_video import LumosVideoPipeline
+from lumos_hf.training.data_collator import DataCollatorForDiffusionForcing
+from lumos_hf.training.trainer_checkpoints import last_complete_checkpoint
 
 
 WORD = "twin"

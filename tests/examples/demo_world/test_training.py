@@ -1,0 +1,63 @@
+# Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
+"""The whole way of `make demo-train`, in a few steps: clips, tokenizer, generator, checkpoint, video."""
+
+import assemble
+import numpy as np
+import pytest
+import torch
+import train_generator
+import train_tokenizer
+
+from lumos_hf import LumosVideoPipeline
+from lumos_hf.evaluation.vocabulary import demo_config, demo_text_tokenizer
+from lumos_hf.token_layout import codes_from_frame_ids, frame_length
+from lumos_hf.training.data_collator import IGNORED_LABEL, DataCollatorForDiffusionForcing
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    training = tmp_path_factory.mktemp("training")
+    vqvae, transformer = str(training / "vqvae"), str(training / "transformer")
+    train_tokenizer.main(["--output", vqvae, "--steps", "2", "--batch-size", "2"])
+    generator = ["--vqvae", vqvae, "--output", transformer, "--max-clips", "8", "--batch-size", "2"]
+    train_generator.main([*generator, "--steps", "2"])
+    train_generator.main([*generator, "--steps", "2", "--refine", transformer, "--output", str(training / "refined")])
+    output = training / "checkpoint"
+    assemble.main(["--training", str(training), "--output", str(output)])
+    return output
+
+
+def test_the_trained_checkpoint_makes_a_video(checkpoint):
+    pipe = LumosVideoPipeline.from_pretrained(checkpoint)
+    pipe.set_progress_bar_config(disable=True)
+    frames = pipe("A red star jumps in the snow.", num_inference_steps=2).frames[0]
+    assert len(frames) == 9
+    assert frames[0].size == (128, 128)
+
+
+def test_given_frames_are_neither_masked_nor_in_the_loss():
+    specs = train_generator.continued_training_specs()[:4]
+    codes = np.random.default_rng(0).integers(0, 1000, (4, 3, 8, 8)).astype(np.uint16)
+    config, tokenizer = demo_config(1000, 16), demo_text_tokenizer()
+    dataset = train_generator.TokenizedClipDataset(specs, [], codes[[0, 1, 2, 3, 0, 1, 2, 3]], 16, continued=specs)
+    items = [dataset[index] for index in range(16)]
+    assert {item.get("num_given", 0) for item in items} == {0, 1, 2}
+    collator = train_generator.CollatorWithGivenFrames(DataCollatorForDiffusionForcing(config, tokenizer))
+    batch = collator(items)
+    for item, input_ids, labels in zip(items, batch["input_ids"], batch["labels"]):
+        start = int((input_ids == config.image_start_token_id).nonzero()[0])
+        length = frame_length(8, 8)
+        for frame in range(3):
+            ids, frame_labels = (row[start + frame * length :][:length] for row in (input_ids, labels))
+            restored = codes_from_frame_ids(ids, 8, 8, config).numpy()
+            is_given = frame < item.get("num_given", 0)
+            assert (restored == item["codes"][frame]).all() == is_given
+            assert (frame_labels == IGNORED_LABEL).all() == is_given
+
+
+def test_a_draw_of_the_data_set_depends_on_its_index_only():
+    singles, pairs = (specs[:4] for specs in train_generator.training_specs())
+    codes = torch.arange(8 * 3 * 8 * 8).view(8, 3, 8, 8).numpy()
+    dataset, longer = (train_generator.TokenizedClipDataset(singles, pairs, codes, size) for size in (16, 32))
+    assert [dataset[i]["caption"] for i in range(16)] == [longer[i]["caption"] for i in range(16)]
+    assert len({dataset[i]["caption"] for i in range(16)}) >= 4
