@@ -1,5 +1,6 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
 import re
+from importlib.metadata import version
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -7,6 +8,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+import typer
 from assemble import demo_pipeline
 from train_tokenizer import demo_tokenizer
 from typer.testing import CliRunner
@@ -161,9 +163,15 @@ def test_words_that_the_checkpoint_does_not_know_are_named(checkpoint):
     ("arguments", "message"),
     [
         (["-o", "a.mp4", "-o", "a.avi"], "must end in one of .mp4, .gif, .png, got 'a.avi'"),
-        (["--height", "33", "-o", "a.mp4"], "`height` .* got 33"),
-        (["--num-frames", "0", "-o", "a.mp4"], "`num_frames` .* got 0"),
-        (["--guidance-scale", "nan", "-o", "a.mp4"], "`guidance_scale` .* got nan"),
+        (["--height", "33", "-o", "a.mp4"], "`--height` .* got 33"),
+        (["--num-frames", "0", "-o", "a.mp4"], "`--num-frames` .* got 0"),
+        (["--guidance-scale", "nan", "-o", "a.mp4"], "`--guidance-scale` .* got nan"),
+        (["--steps", "0", "-o", "a.mp4"], "`--num-inference-steps` .* got 0"),
+        (["--history-mask-ratio", "2", "-o", "a.mp4"], "`--history-mask-ratio` .* got 2"),
+        (["--num-videos-per-prompt", "0", "-o", "a.mp4"], "`--num-videos-per-prompt` .* got 0"),
+        (["--scale", "100000", "-o", "a.mp4"], "`--scale` .* at most 8192 .* got 100000"),
+        (["-o", "a.mp4", "-o", "a.mp4"], "`--output` must name different files"),
+        (["--device", "meta", "-o", "a.mp4"], "`--device` .* got 'meta'"),
         (["--device", "toaster", "-o", "a.mp4"], "`--device` .* got 'toaster'"),
     ],
 )
@@ -175,6 +183,46 @@ def test_bad_options_are_one_line_and_leave_no_file(checkpoint, working_director
 
 def test_an_unknown_ending_is_refused_before_a_model_is_loaded():
     assert "got 'a.avi'" in error_of(PROMPT, "--model", "no/such-model", "-o", "a.avi")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--width", "-32"], "`--width` .* got -32"),
+        (["--fps", "0"], "`--fps` .* got 0"),
+        (["--scale", "90000"], "`--scale` .* got 90000"),
+        (["-o", "file/a.mp4"], "`--output` .* got 'file/a.mp4'"),
+    ],
+)
+def test_options_are_checked_before_anything_is_loaded(working_directory, monkeypatch, arguments, message):
+    (working_directory / "file").touch()
+    monkeypatch.setattr(LumosVideoPipeline, "from_pretrained", lambda *_, **__: pytest.fail("loaded"))
+    assert re.search(message, error_of(PROMPT, "--model", ".", *arguments))
+
+
+def test_debug_shows_where_an_error_comes_from():
+    arguments = ["generate", PROMPT, "--height", "33"]
+    assert "Traceback" not in lumos_hf(*arguments).stderr
+    assert "in check_settings" in lumos_hf("--debug", *arguments).stderr
+
+
+def test_the_version_is_told():
+    assert lumos_hf("--version").stdout == f"lumos-hf {version('lumos_hf')}\n"
+
+
+def test_videos_of_one_prompt_have_seeds_and_files_of_their_own(checkpoint, working_directory):
+    result = generate(checkpoint, "--seed", 3, "--num-videos-per-prompt", 2, "-o", "a.png")
+    assert "Wrote a-0.png" in result.stdout and "seed 3" in result.stdout
+    assert "Wrote a-1.png" in result.stdout and "seed 4" in result.stdout
+    generate(checkpoint, "--seed", 4, "-o", "single.png")
+    with PIL.Image.open("a-1.png") as batched, PIL.Image.open("single.png") as single:
+        assert np.allclose(np.asarray(batched, int), np.asarray(single, int), atol=1)
+
+
+def test_old_option_names_are_still_taken(checkpoint, working_directory):
+    for name, option in (("old", "--steps"), ("new", "--num-inference-steps")):
+        generate(checkpoint, "--seed", 3, option, 3, "-o", f"{name}.png")
+    assert (working_directory / "old.png").read_bytes() == (working_directory / "new.png").read_bytes()
 
 
 def test_empty_prompts_are_refused(checkpoint):
@@ -208,6 +256,25 @@ def test_a_failing_write_is_told_and_leaves_earlier_files(checkpoint, working_di
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"], []])
 def test_help_shows_the_commands(arguments):
     assert "generate" in lumos_hf(*arguments).output
+
+
+COMMANDS = [command.name or command.callback.__name__.replace("_", "-") for command in app.registered_commands]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_every_help_page_can_be_read(command, columns):
+    """Options of every command are named, and nothing of a text is lost to markup, whatever the width."""
+    result = CliRunner(env={"COLUMNS": str(columns), "TERM": "dumb"}).invoke(app, [command, "--help"])
+    assert result.exit_code == 0, result.exception
+    assert max(map(len, result.output.splitlines())) <= columns
+    if columns == 200:
+        documentation = typer.main.get_command(app).commands[command].help
+        assert words_of(documentation) in words_of(result.output)
+
+
+def words_of(text):
+    return " ".join(re.findall(r"[\w/@]+", text))
 
 
 def test_help_of_generate_shows_its_options():

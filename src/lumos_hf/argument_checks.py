@@ -4,8 +4,11 @@
 import math
 import numbers
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def check_integer(name: str, value: int, minimum: int = 1, multiple_of: int = 1) -> None:
@@ -37,6 +40,6 @@ def check_choice(name: str, value: str, choices: Collection[str]) -> None:
         raise ValueError(f"`{name}` must be one of {list(choices)}, got {value!r}.")
 
 
-def check_shape(name: str, value: torch.Tensor, shape: tuple[int, ...]) -> None:
+def check_shape(name: str, value: "torch.Tensor", shape: tuple[int, ...]) -> None:
     if tuple(value.shape) != tuple(shape):
         raise ValueError(f"`{name}` must have the shape {tuple(shape)}, got {tuple(value.shape)}.")

@@ -1,25 +1,34 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
-"""The command `lumos-hf`."""
+"""
+The command `lumos-hf`.
 
+Notable: nothing but typer is imported until a command has checked its options, since PyTorch, transformers and diffusers
+take seconds. Options are named as in a call of the pipeline, and errors name the option.
+"""
+
+import gc
 import importlib.util
 import os
 import random
 import re
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import torch
 import typer
-from PIL import Image
+from typer.core import TyperCommand, TyperOption
 
+from . import __version__
 from .demo import demo_checkpoint
-from .generation_defaults import resolve_default
-from .media import check_media_path, write_media
+from .generation_defaults import check_settings, resolve_default
 
 
 if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
     from .data.shard_work import TokenizationSummary
     from .pipeline_lumos_video import LumosVideoPipeline
 
@@ -36,113 +45,148 @@ DEFAULTS = "Defaults of the checkpoint, where they are not the official ones"
 Dtype = Literal["float32", "bfloat16", "float16", "fp32", "bf16", "fp16"]
 DTYPE_HELP = "float32, bfloat16 or float16; fp32, bf16 or fp16 for short."
 
+# Beyond that, enlarging needs more memory than a clip is worth.
+MAX_SCALED_SIDE = 8192
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    # The other mode takes square brackets in help texts for its own.
+    rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
+class _Command(TyperCommand):
+    """Turns errors that the user can mend into one message and exit status 2, as of wrong options."""
+
+    def invoke(self, context: typer.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except (ValueError, OSError) as error:
+            if context.find_root().params["debug"]:
+                traceback.print_exception(error)
+            typer.secho(f"Error: {self._with_options(str(error))}", fg=typer.colors.RED, err=True)
+            raise typer.Exit(2) from error
+
+    def _with_options(self, message: str) -> str:
+        """A message that names arguments of Python, with the options of the command in their place."""
+        options = {
+            parameter.name: max(parameter.opts, key=len)
+            for parameter in self.params
+            if isinstance(parameter, TyperOption)
+        }
+        return re.sub(r"`(\w+)`", lambda match: f"`{options.get(match[1], match[1])}`", message)
+
+
+def _option(*names: str, metavar: str, help: str, default: str | bool = False, panel: str | None = None, **kwargs):
+    """An option; `default` is what the help page says of it if it is not given."""
+    return typer.Option(*names, metavar=metavar, help=help, show_default=default, rich_help_panel=panel, **kwargs)
+
+
+ModelOption = Annotated[
+    str | None,
+    _option(
+        metavar="DIR_OR_REPO",
+        help="The checkpoint: a directory, or a repository on the Hub.",
+        default="the demo checkpoint of this package",
+    ),
+]
+DeviceOption = Annotated[
+    str | None, _option(metavar="DEVICE", help="Such as cpu or cuda:1.", default="a GPU, or cpu", panel=MACHINE)
+]
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        typer.echo(f"lumos-hf {__version__}")
+        raise typer.Exit()
+
+
 @app.callback()
-def lumos_hf() -> None:
+def lumos_hf(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and end.", callback=_print_version, is_eager=True)
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")] = False,
+) -> None:
     """Images and videos from text with Lumos-1, an LLM that draws by discrete diffusion."""
 
 
-@app.command()
+@app.command(cls=_Command)
 def generate(
     prompt: Annotated[str, typer.Argument(help="What is to be seen.", metavar="PROMPT", show_default=False)],
     output: Annotated[
         list[Path] | None,
-        typer.Option(
+        _option(
             "--output",
             "-o",
             metavar="FILE",
-            help="mp4, gif or png, by the name's ending; may be given several times. The png of a video is a contact "
-            "sheet. Without it a file named after the prompt is written to outputs/.",
-            show_default=False,
+            help="An mp4, gif or png file, by the ending of its name; may be given several times. The png of a video is "
+            "a contact sheet. Without this option, a file named after the prompt is written to outputs/.",
         ),
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DIR_OR_REPO",
-            help="Checkpoint: a directory, or a repository on the Hub.",
-            show_default="the demo checkpoint of this package",
-        ),
-    ] = None,
+    model: ModelOption = None,
     image: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", help="Image that the video begins with.", exists=True, dir_okay=False, show_default=False
-        ),
+        _option(metavar="FILE", help="The image that the video begins with.", exists=True, dir_okay=False),
     ] = None,
-    negative_prompt: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="What is not to be seen.", show_default=False)
+    negative_prompt: Annotated[str | None, _option(metavar="TEXT", help="What is not to be seen.")] = None,
+    lora: Annotated[
+        list[str] | None,
+        _option(
+            metavar="DIR[:WEIGHT]",
+            help="LoRA weights to draw with: a directory, a file or a repository, and how much of them, 1 if that is "
+            "not said; may be given several times.",
+        ),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(metavar="N", min=0, help="Makes the same video again.", show_default="random")
-    ] = None,
-    height: Annotated[
-        int | None, typer.Option(metavar="N", help="A multiple of 32.", show_default=False, rich_help_panel=SIZE)
-    ] = None,
-    width: Annotated[
-        int | None, typer.Option(metavar="N", help="A multiple of 32.", show_default=False, rich_help_panel=SIZE)
-    ] = None,
-    num_frames: Annotated[
         int | None,
-        typer.Option(
-            metavar="N", help="4k + 1 for a video, 1 for an image.", show_default=False, rich_help_panel=SIZE
+        _option(metavar="N", min=0, max=2**63 - 1, help="Makes the same video again.", default="random"),
+    ] = None,
+    num_videos_per_prompt: Annotated[
+        int,
+        _option(
+            metavar="N",
+            help="Makes so many, with seeds that follow each other; -0, -1, ... are put to the file names.",
         ),
-    ] = None,
-    fps: Annotated[
-        int | None, typer.Option(metavar="N", help="Frames per second.", show_default=False, rich_help_panel=SIZE)
-    ] = None,
-    scale: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Enlarge the written frames.", rich_help_panel=SIZE)
     ] = 1,
-    steps: Annotated[
+    height: Annotated[int | None, _option(metavar="N", help="Pixels, a multiple of 32.", panel=SIZE)] = None,
+    width: Annotated[int | None, _option(metavar="N", help="Pixels, a multiple of 32.", panel=SIZE)] = None,
+    num_frames: Annotated[
+        int | None, _option(metavar="N", help="4k + 1 for a video, 1 for an image.", panel=SIZE)
+    ] = None,
+    fps: Annotated[int | None, _option(metavar="N", help="Frames per second.", panel=SIZE)] = None,
+    scale: Annotated[
+        int, _option(metavar="N", min=1, help="Enlarges the written frames so many times.", default=True, panel=SIZE)
+    ] = 1,
+    num_inference_steps: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Per latent frame.", show_default=False, rich_help_panel=DECODING),
+        _option("--num-inference-steps", "--steps", metavar="N", help="Steps per latent frame.", panel=DECODING),
     ] = None,
     guidance_scale: Annotated[
         float | None,
-        typer.Option(
-            metavar="X",
-            help="Weight of the prompt; 1 is no guidance, and faster.",
-            show_default=False,
-            rich_help_panel=DECODING,
-        ),
+        _option(metavar="X", help="The weight of the prompt; 1 is no guidance, and faster.", panel=DECODING),
     ] = None,
     history_mask_ratio: Annotated[
         float | None,
-        typer.Option(
+        _option(
             metavar="X",
-            help="Share of a finished frame, from 0 to 1, that later ones do not see.",
-            show_default=False,
-            rich_help_panel=DECODING,
+            help="The share of a finished frame, from 0 to 1, that later frames do not see.",
+            panel=DECODING,
         ),
     ] = None,
     fast: Annotated[
         bool,
         typer.Option(
-            "--fast", help="Leave out what hardly changes the result, see docs/speed.md.", rich_help_panel=DECODING
+            "--fast", help="Leaves out what hardly changes the result, see docs/speed.md.", rich_help_panel=DECODING
         ),
     ] = False,
-    device: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DEVICE", help="Such as cpu, cuda:1.", show_default="a GPU, or cpu", rich_help_panel=MACHINE
-        ),
-    ] = None,
+    device: DeviceOption = None,
     dtype: Annotated[
         Dtype | None,
-        typer.Option(
-            metavar="DTYPE",
-            help=DTYPE_HELP,
-            show_default="float32 on cpu, else bfloat16",
-            rich_help_panel=MACHINE,
-        ),
+        _option(metavar="DTYPE", help=DTYPE_HELP, default="float32 on cpu, else bfloat16", panel=MACHINE),
     ] = None,
 ) -> None:
     """
@@ -152,32 +196,42 @@ def generate(
 
     Example: lumos-hf generate "A red star jumps in the snow." -o star.mp4 -o star.png
     """
+    settings = {
+        "height": height,
+        "width": width,
+        "num_frames": num_frames,
+        "fps": fps,
+        "num_inference_steps": num_inference_steps,
+        "guidance_scale": guidance_scale,
+        "history_mask_ratio": history_mask_ratio,
+    }
+    check_settings(**settings, num_videos_per_prompt=num_videos_per_prompt)
+    _check_scale(scale, height, width)
+    adapters = [_parse_lora(value) for value in lora or []]
+    source = _demo_source() if model is None else _check_model(model)
     seed = random.randrange(2**31) if seed is None else seed
     paths = output or [_default_path(prompt, seed, is_image=num_frames == 1)]
-    with _short_errors():
-        for path in paths:
-            check_media_path(path)
-        first_frame = None if image is None else Image.open(image)
-        pipe = _load_pipeline(model, dtype, device)
-        _warn_of_unknown_words(pipe, prompt)
-        frames = pipe(
-            prompt,
-            negative_prompt=negative_prompt,
-            image=first_frame,
-            height=height,
-            width=width,
-            num_frames=num_frames,
-            fps=fps,
-            num_inference_steps=steps,
-            guidance_scale=guidance_scale,
-            history_mask_ratio=history_mask_ratio,
-            generator=torch.Generator().manual_seed(seed),
-            approximations="fast" if fast else None,
-        ).frames[0]
-        frames = [frame.resize((frame.width * scale, frame.height * scale), Image.LANCZOS) for frame in frames]
-        for path in paths:
-            write_media(path, frames, fps=_playback_rate(pipe, fps))
-            typer.echo(f"Wrote {path} ({_describe(frames)}, seed {seed}).")
+    seeds = [seed + index for index in range(num_videos_per_prompt)]
+    targets = [[_numbered(path, index, len(seeds)) for path in paths] for index in range(len(seeds))]
+    _check_writable([path for video in targets for path in video])
+    given = {} if image is None else {"image": _read_image(image)}
+
+    pipe = _load_pipeline(source, dtype, device)
+    _check_scale(scale, *(resolve_default(name, settings[name], pipe.config) for name in ("height", "width")))
+    _warn_of_unknown_words(pipe, prompt)
+    _load_loras(pipe, adapters)
+    frames_of_videos = pipe(
+        prompt,
+        negative_prompt=negative_prompt,
+        num_videos_per_prompt=num_videos_per_prompt,
+        generator=_generators(seeds),
+        approximations="fast" if fast else None,
+        **settings,
+        **given,
+    ).frames
+    rate = int(resolve_default("fps", fps, pipe.config))
+    for video_seed, frames, video_paths in zip(seeds, frames_of_videos, targets, strict=True):
+        _write(frames, video_paths, scale, rate, video_seed)
 
 
 @app.command()
@@ -676,6 +730,8 @@ def export(
 
 def main() -> None:
     """Runs the command line."""
+    # Importing allocates a million objects that stay; looking through them for garbage takes a fifth of the time.
+    gc.disable()
     app()
 
 
@@ -694,41 +750,119 @@ def _default_path(prompt: str, seed: int, is_image: bool) -> Path:
     return Path("outputs") / f"{words[:60]}-{seed}.{'png' if is_image else 'mp4'}"
 
 
-def _load_pipeline(model: str | None, dtype: str | None, device: str | None) -> "LumosVideoPipeline":
+def _numbered(path: Path, index: int, count: int) -> Path:
+    return path if count == 1 else path.with_stem(f"{path.stem}-{index}")
+
+
+def _check_writable(paths: list[Path]) -> None:
+    """Refuses what could not be written once all the work is done."""
+    from .media import check_media_path
+
+    for path in paths:
+        check_media_path(path)
+        if path.is_dir():
+            raise ValueError(f"`output` must be a file, got the directory '{path}'.")
+        parent = next(directory for directory in path.absolute().parents if directory.exists())
+        if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+            raise ValueError(f"`output` must be in a directory that can be written to, got '{path}'.")
+    if len(set(paths)) < len(paths):
+        raise ValueError(f"`output` must name different files, got {', '.join(map(str, paths))}.")
+
+
+def _check_scale(scale: int, height: int | float | None, width: int | float | None) -> None:
+    largest = scale * max(height or 1, width or 1)
+    if largest > MAX_SCALED_SIDE:
+        raise ValueError(
+            f"`scale` must give frames of at most {MAX_SCALED_SIDE} pixels a side, got {scale}: {largest}."
+        )
+
+
+def _read_image(path: Path) -> "Image.Image":
+    from PIL import Image
+
+    return Image.open(path)
+
+
+def _parse_lora(value: str) -> tuple[str, float]:
+    source, separator, weight = value.rpartition(":")
+    if not separator:
+        return value, 1.0
+    try:
+        return source, float(weight)
+    except ValueError:
+        # A colon of the path itself.
+        return value, 1.0
+
+
+def _load_loras(pipe: "LumosVideoPipeline", adapters: list[tuple[str, float]]) -> None:
+    if not adapters:
+        return
+    names = [f"lora_{index}" for index in range(len(adapters))]
+    for name, (source, _) in zip(names, adapters, strict=True):
+        pipe.load_lora_weights(source, adapter_name=name)
+    pipe.set_adapters(names, [weight for _, weight in adapters])
+
+
+def _generators(seeds: list[int]) -> list["torch.Generator"]:
+    import torch
+
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def _write(frames: list["Image.Image"], paths: list[Path], scale: int, fps: int, seed: int) -> None:
+    from PIL import Image
+
+    from .media import write_media
+
+    frames = [frame.resize((frame.width * scale, frame.height * scale), Image.Resampling.LANCZOS) for frame in frames]
+    for path in paths:
+        write_media(path, frames, fps=fps)
+        typer.echo(f"Wrote {path} ({_describe(frames)}, seed {seed}).")
+
+
+def _demo_source() -> Path:
+    typer.echo(
+        "Using the demo checkpoint, which knows a small world only. Another one is loaded with --model DIR_OR_REPO.",
+        err=True,
+    )
+    return demo_checkpoint()
+
+
+def _load_pipeline(source: str | Path, dtype: Dtype | None, device: str | None) -> "LumosVideoPipeline":
+    target = _check_device(device or _own_device())
+
     from .pipeline_lumos_video import LumosVideoPipeline
 
-    target = _check_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     torch_dtype = _torch_dtype(dtype or ("float32" if target.type == "cpu" else "bfloat16"))
-    if model is None:
-        typer.echo(
-            "Using the demo checkpoint, which knows a small world only. Another one is loaded with --model DIR_OR_REPO.",
-            err=True,
-        )
-        source = demo_checkpoint()
-    else:
-        source = _check_model(model)
     try:
         return LumosVideoPipeline.from_pretrained(source, dtype=torch_dtype).to(target)
     except OSError as error:
         raise ValueError(f"The checkpoint '{source}' could not be loaded: {error}") from error
 
 
-def _torch_dtype(name: Dtype) -> torch.dtype:
+def _torch_dtype(name: Dtype) -> "torch.dtype":
+    import torch
+
     short_names = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
     return getattr(torch, short_names.get(name, name))
 
 
-def _check_device(name: str) -> torch.device:
+def _check_device(name: str) -> "torch.device":
+    import torch
+
     try:
-        return torch.empty(0, device=name).device
+        device = torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"`--device` must be a device that PyTorch can use here, got '{name}': {reason}") from error
+        raise ValueError(f"`device` must be one that PyTorch can use here, got '{name}': {reason}") from error
+    if device.type == "meta":
+        raise ValueError("`device` must be one that can compute, got 'meta'.")
+    return device
 
 
 def _check_model(model: str) -> str:
     if not Path(model).is_dir() and not re.fullmatch(r"[\w.-]+/[\w.-]+", model):
-        raise ValueError(f"`--model` must be an existing directory or a repository like USER/NAME, got '{model}'.")
+        raise ValueError(f"`model` must be an existing directory or a repository like USER/NAME, got '{model}'.")
     return model
 
 
@@ -748,6 +882,8 @@ def _check_datasets_installed() -> None:
 
 def _own_device() -> str:
     """A GPU for each process of this machine, where there are any."""
+    import torch
+
     return f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
 
 
@@ -766,10 +902,6 @@ def _report_tokenized(done: str, summary: "TokenizationSummary", output: Path, r
     raise typer.Exit(SKIPPED_STATUS)
 
 
-def _playback_rate(pipe: "LumosVideoPipeline", fps: int | None) -> int:
-    return resolve_default("fps", fps, pipe.config)
-
-
-def _describe(frames: list[Image.Image]) -> str:
+def _describe(frames: list["Image.Image"]) -> str:
     count = "an image" if len(frames) == 1 else f"{len(frames)} frames"
     return f"{count} of {frames[0].width}x{frames[0].height}"

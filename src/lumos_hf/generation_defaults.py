@@ -1,8 +1,15 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
-"""What an argument of generation that is not given stands for: the checkpoint's own value, or else the official one."""
+"""
+The numbers of a generation: what they may be, and what those that are not given stand for, the checkpoint's own value or
+else the official one.
+
+Notable: nothing here needs PyTorch, so that a command can refuse a number before anything is loaded.
+"""
 
 from collections.abc import Mapping
 from typing import Any
+
+from .argument_checks import check_integer, check_number
 
 
 OFFICIAL_DEFAULTS = {
@@ -15,6 +22,9 @@ OFFICIAL_DEFAULTS = {
     "history_mask_ratio": 0.7,
 }
 OFFICIAL_IMAGE_FPS = 1
+
+# A size token stands for so many pixels.
+SIZE_MULTIPLE = 32
 
 
 def resolve_default(
@@ -33,3 +43,37 @@ def resolve_default(
     registered = pipeline_config.get(f"default_{name}")
     official = OFFICIAL_IMAGE_FPS if name == "fps" and num_frames == 1 else OFFICIAL_DEFAULTS[name]
     return next(candidate for candidate in (value, registered, official) if candidate is not None)
+
+
+def check_settings(
+    height: int | None = None,
+    width: int | None = None,
+    num_frames: int | None = None,
+    fps: int | None = None,
+    num_inference_steps: int | None = None,
+    guidance_scale: float | None = None,
+    history_mask_ratio: float | None = None,
+    num_videos_per_prompt: int | None = None,
+) -> None:
+    """
+    Checks the arguments of those names; None is let through, since something else will stand for it.
+
+    Raises:
+        ValueError: if one is not what it may be: sizes are positive multiples of 32, counts positive integers,
+            `guidance_scale` a finite number of at least 0, `history_mask_ratio` a number from 0 to 1.
+    """
+    for name, size in (("height", height), ("width", width)):
+        if size is not None:
+            check_integer(name, size, multiple_of=SIZE_MULTIPLE)
+    for name, count in (
+        ("num_frames", num_frames),
+        ("fps", fps),
+        ("num_inference_steps", num_inference_steps),
+        ("num_videos_per_prompt", num_videos_per_prompt),
+    ):
+        if count is not None:
+            check_integer(name, count)
+    if guidance_scale is not None:
+        check_number("guidance_scale", guidance_scale)
+    if history_mask_ratio is not None:
+        check_number("history_mask_ratio", history_mask_ratio, maximum=1)

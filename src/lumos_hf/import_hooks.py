@@ -6,7 +6,6 @@ transformers and diffusers take seconds to import and have no lazy registration 
 `import lumos_hf` and `lumos-hf --help` cost nothing, and the auto classes know Lumos as soon as they exist.
 """
 
-import importlib.util
 import sys
 from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder
