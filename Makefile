@@ -1,25 +1,41 @@
 # make demo      install into .venv and make a video
-# make test      the whole test suite, in the same .venv
+# make test      the whole test suite, in the same .venv;  make test-fast  what takes under a minute
 # make demo-train  train the demo checkpoint again;  make demo-score  measure it;  make demo-card  its model card
 # make bench     speed and memory, into benchmarks/RESULTS.md; about half an hour
-# make quality   formatting and lint, read only;  make style  the same, applied
+# make quality   formatting, lint and types, read only;  make style  formatting and lint, applied
+# make lock      write requirements/ again after a change of pyproject.toml;  make lock-check  do the two fit?
+# make upgrade   lock the newest versions, then run everything on them
+# make test-versions  the suite with the lowest versions that pyproject.toml allows, and with the newest
 PYTHON ?= python3
 # Another build of PyTorch: make demo TORCH="torch --index-url https://download.pytorch.org/whl/cu130"
-TORCH ?= torch==2.13.0
+TORCH ?= --requirement requirements/torch.txt
+TORCH_LOWEST ?= torch==2.13.0
+TORCH_NEWEST ?= torch
+UV ?= uv==0.13.9
 VENV := .venv
 BIN := $(VENV)/bin
 OUTPUTS := outputs
+LOCKS := pyproject.toml setup.py scripts/check_lock.py requirements/base.txt requirements/dev.txt requirements/torch.txt
 
-.PHONY: demo test quality style bench demo-train demo-score demo-card
+.PHONY: demo test test-fast quality style lock lock-check upgrade test-versions bench demo-train demo-score demo-card
 
-$(VENV)/.installed: pyproject.toml
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit("lumos_hf needs Python 3.11 or newer, as in: make demo PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet packaging
+	touch $@
+
+$(VENV)/.installed: $(LOCKS) | $(VENV)/.python
+	$(BIN)/python scripts/check_lock.py
 	$(BIN)/pip install --quiet $(TORCH)
-	$(BIN)/pip install --quiet --editable .
+	$(BIN)/pip install --quiet --no-deps --requirement requirements/base.txt
+	$(BIN)/pip install --quiet --no-deps --editable .
+	$(BIN)/pip check
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/pip install --quiet --editable ".[dev]"
+	$(BIN)/pip install --quiet --no-deps --requirement requirements/dev.txt
+	$(BIN)/pip check
 	touch $@
 
 demo: $(VENV)/.installed
@@ -28,13 +44,36 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n auto
 
+test-fast: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n auto -m "not slow"
+
 quality: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python scripts/readme_examples.py $(OUTPUTS)/readme_examples.py
+	$(BIN)/mypy src/lumos_hf scripts $(OUTPUTS)/readme_examples.py
 
 style: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+lock-check: | $(VENV)/.python
+	$(BIN)/python scripts/check_lock.py
+
+lock: | $(VENV)/.python
+	$(BIN)/pip install --quiet $(UV)
+	scripts/resolve.sh $(BIN)/uv requirements/dev.txt --universal --python-version 3.11 --extra dev $(LOCK_OPTIONS)
+	scripts/resolve.sh $(BIN)/uv requirements/base.txt --universal --python-version 3.11 --constraints requirements/dev.txt $(LOCK_OPTIONS)
+	$(BIN)/python scripts/check_lock.py
+
+upgrade:
+	$(MAKE) lock LOCK_OPTIONS=--upgrade
+	$(MAKE) quality test
+
+test-versions: | $(VENV)/.python
+	$(BIN)/pip install --quiet $(UV)
+	scripts/test_versions.sh $(BIN)/uv lowest "$(TORCH_LOWEST)"
+	scripts/test_versions.sh $(BIN)/uv newest "$(TORCH_NEWEST)"
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/decode.py --height 128 --width 128
