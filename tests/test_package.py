@@ -1,7 +1,13 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
+import email
 import importlib.metadata
+import re
+import shutil
 import subprocess
 import sys
+import tarfile
+import zipfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +15,10 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
 import lumos_hf
 from lumos_hf import demo
+
+
+REPOSITORY = Path(__file__).parents[1]
+LOCK_CHECK = REPOSITORY / "scripts" / "check_lock.py"
 
 
 @pytest.fixture(scope="module")
@@ -70,3 +80,116 @@ def test_missing_demo_checkpoint_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "_CHECKPOINT", tmp_path)
     with pytest.raises(FileNotFoundError, match="make demo-train"):
         lumos_hf.demo_checkpoint()
+
+
+def check_lock(tmp_path: Path, replace: dict[str, tuple[str, str]]) -> subprocess.CompletedProcess:
+    """`make lock-check` on a copy of the files it reads, in which text was replaced."""
+    for name in ("pyproject.toml", "requirements/base.txt", "requirements/dev.txt", "scripts/check_lock.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        text = (REPOSITORY / name).read_text(encoding="utf-8")
+        old, new = replace.get(name, ("", ""))
+        assert old in text
+        (tmp_path / name).write_text(text.replace(old, new), encoding="utf-8")
+    script = tmp_path / LOCK_CHECK.relative_to(REPOSITORY)
+    return subprocess.run([sys.executable, script], capture_output=True, text=True)
+
+
+def test_the_locks_fit_pyproject(tmp_path):
+    result = check_lock(tmp_path, {})
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("replace", "messages"),
+    [
+        (
+            {"pyproject.toml": ('"transformers>=', '"transformers>=5.999,>=')},
+            [
+                "requirements/base.txt does not fit pyproject.toml",
+                "requirements/dev.txt does",
+                "transformers",
+                "5.999",
+            ],
+        ),
+        (
+            {"pyproject.toml": ('"pytest>=', '"sentencepiece", "pytest>=')},
+            ["requirements/dev.txt does not fit pyproject.toml: sentencepiece is asked for, but not locked"],
+        ),
+        (
+            {"pyproject.toml": ('"typer>=0.25",', "")},
+            ["requirements/base.txt does not fit pyproject.toml: typer is locked, but no longer asked for"],
+        ),
+        (
+            {"requirements/base.txt": ("\npillow==", "\npillow==9.")},
+            ["requirements/base.txt does not fit pyproject.toml: pillow>="],
+        ),
+    ],
+    ids=["a newer one is wanted", "one is missing", "one is too many", "an older one is locked"],
+)
+def test_a_lock_that_does_not_fit_is_named_with_what_differs(tmp_path, replace, messages):
+    result = check_lock(tmp_path, replace)
+    assert result.returncode == 1
+    assert "make lock" in result.stderr
+    for message in messages:
+        assert message in result.stderr
+
+
+def test_torch_that_is_tested_is_named_once():
+    asked = re.search(r"^torch==(.+)$", (REPOSITORY / "requirements" / "torch.txt").read_text(encoding="utf-8"), re.M)
+    lowest = re.search(r'"torch>=(.+)"', (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    assert re.search(rf"^TORCH_LOWEST \?= torch=={re.escape(lowest[1])}\b", makefile, re.M)
+    assert tuple(map(int, asked[1].split("."))) >= tuple(map(int, lowest[1].split(".")))
+
+
+@pytest.fixture(scope="module")
+def distributions(tmp_path_factory) -> tuple[Path, Path]:
+    """The sdist of this repository, and the wheel that is built from it, as `build` makes them."""
+    directory = tmp_path_factory.mktemp("distributions")
+    ignored = shutil.ignore_patterns(
+        ".git", ".venv*", "outputs", "build", "dist", "*.egg-info", "__pycache__", ".*_cache"
+    )
+    copy = Path(shutil.copytree(REPOSITORY, directory / "copy", ignore=ignored))
+    (sdist,) = build("sdist", copy, directory)
+    with tarfile.open(sdist) as archive:
+        archive.extractall(directory / "unpacked", filter="data")
+    (unpacked,) = (directory / "unpacked").iterdir()
+    (wheel,) = build("wheel", unpacked, directory)
+    return unpacked, wheel
+
+
+def build(kind: str, source: Path, directory: Path) -> list[Path]:
+    code = f"import setuptools.build_meta as b; b.build_{kind}({str(directory / kind)!r})"
+    subprocess.run([sys.executable, "-c", code], cwd=source, check=True, capture_output=True)
+    return list((directory / kind).iterdir())
+
+
+@pytest.mark.slow
+def test_the_sdist_can_be_tested(distributions):
+    unpacked, _ = distributions
+    tracked = [path for path in REPOSITORY.glob("tests/**/*") if path.is_file() and "__pycache__" not in path.parts]
+    assert not [path for path in tracked if not (unpacked / path.relative_to(REPOSITORY)).is_file()]
+    for name in ("Makefile", ".ci/run", "requirements/dev.txt", "scripts/check_lock.py", "examples/finetune.py"):
+        assert (unpacked / name).read_bytes() == (REPOSITORY / name).read_bytes()
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-n", "0", "tests/test_token_layout.py", "tests/test_configuration_lumos.py"],
+        cwd=unpacked,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stdout
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_what_is_used_and_its_links_work_on_an_index(distributions):
+    with zipfile.ZipFile(distributions[1]) as wheel:
+        names = set(wheel.namelist())
+        metadata = email.message_from_bytes(wheel.read("lumos_hf-0.1.0.dist-info/METADATA"))
+    checkpoint = lumos_hf.demo_checkpoint()
+    package = checkpoint.parents[1]
+    for path in [*checkpoint.rglob("*"), *package.rglob("*.py"), *package.glob("hub/*.md"), package / "py.typed"]:
+        assert path.is_dir() or path.relative_to(package.parent).as_posix() in names
+    assert {name.split("/")[0] for name in names} == {"lumos_hf", "lumos_hf-0.1.0.dist-info"}
+    links = re.findall(r"\]\(([^)]+)\)", metadata.get_payload())
+    assert len(links) > 10 and all(link.startswith("https://") for link in links)
+    assert metadata["Requires-Python"] == ">=3.11"
