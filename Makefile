@@ -50,7 +50,7 @@ test-fast: $(VENV)/.installed-dev
 quality: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python scripts/readme_examples.py $(OUTPUTS)/readme_examples.py
+	$(BIN)/python scripts/extract_examples.py $(OUTPUTS)/readme_examples.py
 	$(BIN)/mypy src/lumos_hf scripts $(OUTPUTS)/readme_examples.py
 
 style: $(VENV)/.installed-dev

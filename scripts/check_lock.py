@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -47,7 +46,7 @@ def locked_versions(text: str) -> dict[str, set[str]]:
 
 def directly_locked(text: str, project_name: str) -> set[str]:
     """Packages that a lock says it has for this project's sake."""
-    direct = set()
+    direct: set[str] = set()
     for entry in re.split(r"^(?=[A-Za-z0-9])", text, flags=re.MULTILINE):
         if re.search(rf"^\s+#\s+(via )?{re.escape(project_name)} \(pyproject\.toml\)", entry, re.MULTILINE):
             direct.add(canonicalize_name(entry.split("==")[0]))
@@ -63,7 +62,7 @@ def differences(pyproject: Path, lock: Path, extras: tuple[str, ...]) -> list[st
     for requirement in asked_for(project, extras):
         name = canonicalize_name(requirement.name)
         names.add(name)
-        if name in NOT_LOCKED or (requirement.marker and not requirement.marker.evaluate(default_environment())):
+        if name in NOT_LOCKED or (requirement.marker and not requirement.marker.evaluate()):
             continue
         if name not in versions:
             found.append(f"{requirement} is asked for, but not locked")

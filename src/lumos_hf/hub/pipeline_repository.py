@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from diffusers import DiffusionPipeline
@@ -32,7 +32,7 @@ class PipelineRepositoryMixin:
     """Loads and saves a [`DiffusionPipeline`] whose components are classes of this package."""
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> "DiffusionPipeline":
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> Self:
         """
         As [`DiffusionPipeline.from_pretrained`], from a directory or a repository on the Hub; in float32 unless `dtype`
         says otherwise.
