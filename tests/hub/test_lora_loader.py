@@ -61,7 +61,8 @@ def pipe():
 
 def test_saved_weights_load_fuse_and_unfuse_to_the_same_frames(pipe, trained):
     directory, before, after = trained
-    assert {file.name for file in directory.iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
+    files = {file.name for file in directory.iterdir()}
+    assert files == {"README.md", "adapter_config.json", "adapter_model.safetensors"}
     pipe.load_lora_weights(directory)
     assert torch.equal(codes(pipe), after)
     pipe.fuse_lora()

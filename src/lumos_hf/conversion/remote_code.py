@@ -57,6 +57,10 @@ class PipelineRepositoryMixin:
 
     def push_to_hub(self, *args, **kwargs):
         raise NotImplementedError("Install `lumos_hf` and load with its `LumosVideoPipeline` to publish this pipeline.")
+
+
+def write_lora_card(directory):
+    """Cards are written by the package."""
 '''
 
 

@@ -6,6 +6,7 @@ Metadata and text are put together by `huggingface_hub.ModelCard`. What can be r
 rest of the text is in a template, `model_card_template.md` or another one with the same variables.
 """
 
+import html
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import torch
 from huggingface_hub import ModelCard, ModelCardData, parse_local_safetensors_file_metadata
@@ -79,13 +81,13 @@ def model_card(
     card = ModelCard.from_template(
         data,
         template_path=str(template),
-        name=name or str(directory),
-        title=(name or directory.resolve().name).rpartition("/")[2],
+        name=in_string(name or str(directory)),
+        title=plain_text((name or directory.resolve().name).rpartition("/")[2]),
         prompt=EXAMPLE_PROMPT,
         carries_all_code=not isinstance(index["_class_name"], str),
         carries_model_code=_carries_model_code(directory),
         parts=_parts_table(directory, index),
-        scores={title: format_table(table) for title, table in _read_scores(scores).items()},
+        scores={plain_text(title): format_table(table) for title, table in _read_scores(scores).items()},
         samples=[_embed(sample) for sample in samples],
         training_data=training_data,
         limits=limits,
@@ -99,9 +101,24 @@ def model_card(
 def format_table(scores: dict[str, dict[str, float]]) -> str:
     """Markdown table, one row per kind of clip."""
     columns = list(next(iter(scores.values())))
-    header = ["clips", *columns]
-    rows = [[name, *(f"{values[column]:.3f}" for column in columns)] for name, values in scores.items()]
+    header = ["clips", *map(plain_text, columns)]
+    rows = [[plain_text(name), *(f"{values[column]:.3f}" for column in columns)] for name, values in scores.items()]
     return _markdown_table([header, *rows])
+
+
+def plain_text(value: Any) -> str:
+    """`value` on one line of Markdown, whatever is in it: no markup, no HTML, no end of a table's cell."""
+    return re.sub(r"([\\`*\[\]<>|])", r"\\\1", " ".join(str(value).split()))
+
+
+def code_span(value: Any) -> str:
+    """`value` as code in Markdown, in a table as well."""
+    return f"`{' '.join(str(value).replace('`', chr(39)).split())}`".replace("|", r"\|")
+
+
+def in_string(value: str) -> str:
+    """`value` as it stands in a string of Python between double quotes, on one line."""
+    return json.dumps(value, ensure_ascii=False)[1:-1]
 
 
 def _markdown_table(rows: list[list[str]]) -> str:
@@ -125,8 +142,8 @@ def _read_scores(file: Path | None) -> Scores:
 def _embed(sample: str) -> str:
     name = Path(sample).stem.replace("_", " ")
     if sample.endswith(".mp4"):
-        return f'<video controls loop src="{sample}" title="{name}"></video>'
-    return f"![{name}]({sample})"
+        return f'<video controls loop src="{html.escape(sample)}" title="{html.escape(name)}"></video>'
+    return f"![{plain_text(name)}]({quote(sample, safe='/:')})"
 
 
 def _carries_model_code(directory: Path) -> bool:
@@ -140,7 +157,7 @@ def _parts_table(directory: Path, index: dict[str, Any]) -> str:
     for part in CONFIG_FILES:
         class_name = index.get(part, [None, None])[1]
         if class_name is not None:
-            rows.append([part, f"`{class_name}`", *_sizes(directory / part)])
+            rows.append([part, code_span(class_name), *_sizes(directory / part)])
     return _markdown_table(rows)
 
 
@@ -154,10 +171,10 @@ def _sizes(folder: Path) -> tuple[str, str]:
         for file in next(iter(weights.values()))
     )
     sizes = [
-        f"{_format_bytes(sum(file.stat().st_size for file in files))}{f' as {variant}' if variant else ''}"
+        f"{_format_bytes(sum(file.stat().st_size for file in files))}{f' as {plain_text(variant)}' if variant else ''}"
         for variant, files in weights.items()
     ]
-    return _format_count(num_parameters), ", ".join(sizes)
+    return format_count(num_parameters), ", ".join(sizes)
 
 
 def _weight_files(folder: Path) -> dict[str, list[Path]]:
@@ -176,7 +193,7 @@ def _format_bytes(size: int) -> str:
     return f"{size / 1e3:.1f} kB"
 
 
-def _format_count(count: int) -> str:
+def format_count(count: int) -> str:
     for unit, factor in (("billion", 1e9), ("million", 1e6)):
         if count >= factor:
             return f"{count / factor:.1f} {unit}"
@@ -188,7 +205,7 @@ def _describe(directory: Path, index: dict[str, Any]) -> dict[str, Any]:
     config = LumosConfig.from_pretrained(directory / "transformer")
     levels = _read_config(directory, "vqvae").get("levels")
     scheduler = _read_config(directory, "scheduler")
-    default = {name: resolve_default(name, None, index) for name in OFFICIAL_DEFAULTS}
+    default = {name: _number(name, resolve_default(name, None, index)) for name in OFFICIAL_DEFAULTS}
     num_latents = num_latent_frames(default["num_frames"], config)
     h, w = grid_size(default["height"], default["width"], config)
     side = config.spatial_compression
@@ -206,7 +223,8 @@ def _describe(directory: Path, index: dict[str, Any]) -> dict[str, Any]:
         ),
         "settings": (
             f"guidance {default['guidance_scale']}, {default['num_inference_steps']} steps per latent frame, history "
-            f"mask ratio {default['history_mask_ratio']}, token temperature {scheduler.get('token_temperature', 1.0)}"
+            f"mask ratio {default['history_mask_ratio']}, token temperature "
+            f"{plain_text(scheduler.get('token_temperature', 1.0))}"
         ),
         "max_position_embeddings": config.max_position_embeddings,
         "temporal_compression": config.temporal_compression,
@@ -216,7 +234,13 @@ def _describe(directory: Path, index: dict[str, Any]) -> dict[str, Any]:
 
 
 def _enumerate(values: Sequence[int]) -> str:
-    return ", ".join(str(value) for value in values)
+    return ", ".join(plain_text(value) for value in values)
+
+
+def _number(name: str, value: Any) -> int | float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"`default_{name}` in model_index.json must be a number, got {value!r}.")
+    return value
 
 
 def _read_config(directory: Path, part: str) -> dict[str, Any]:

@@ -1,0 +1,197 @@
+# Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
+"""
+LoRA weights on disk, in either of two layouts, read as data: no file names code that is run.
+
+- diffusers: `pytorch_lora_weights.safetensors`, its keys begin with `transformer.`, the configuration is in its header.
+- peft: `adapter_model.safetensors`, its keys begin with `base_model.model.`, beside `adapter_config.json`.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY, LORA_WEIGHT_NAME_SAFE
+from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
+
+from ..files import whole_file, write_json
+
+
+PEFT_WEIGHT_NAME = "adapter_model.safetensors"
+PEFT_CONFIG_NAME = "adapter_config.json"
+_WEIGHT_NAMES = (LORA_WEIGHT_NAME_SAFE, PEFT_WEIGHT_NAME)
+
+# Of repositories: what names a file of it, for `hf_hub_download`.
+_DOWNLOAD_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revision")
+
+StateDict = dict[str, torch.Tensor]
+
+
+def find_lora_file(
+    source: str | os.PathLike, weight_name: str | None = None, subfolder: str | None = None, **options: Any
+) -> Path:
+    """
+    The file with LoRA weights that `source` stands for; it is downloaded if need be.
+
+    Args:
+        source: a file, a directory, or a repository on the Hub.
+        weight_name: which file of a directory or repository; by default that of diffusers' layout, that of peft's, or the
+            only one that ends in `.safetensors`.
+        subfolder: where it is in there.
+        options: `cache_dir`, `force_download`, `local_files_only`, `token`, `revision`, for repositories.
+
+    Raises:
+        ValueError: if there is no such file, or several.
+    """
+    unknown = sorted(set(options) - set(_DOWNLOAD_OPTIONS))
+    if unknown:
+        raise ValueError(f"`{unknown[0]}` is no argument of loading LoRA weights, which takes {_DOWNLOAD_OPTIONS}.")
+    path = Path(source)
+    if path.is_file():
+        return path
+    if path.is_dir():
+        folder = path / (subfolder or "")
+        name = weight_name or _choose([file.name for file in sorted(folder.glob("*.safetensors"))], source)
+        if not (folder / name).is_file():
+            raise ValueError(f"There is no file '{name}' in '{folder}'.")
+        return folder / name
+    if _looks_like_path(os.fspath(source)):
+        raise ValueError(f"There is no file or directory '{source}'.")
+    return _download(os.fspath(source), weight_name, subfolder, options)
+
+
+def _looks_like_path(source: str) -> bool:
+    return os.path.isabs(source) or source.startswith(".") or source.count("/") != 1 or source.endswith(".safetensors")
+
+
+def _download(repo_id: str, weight_name: str | None, subfolder: str | None, options: dict[str, Any]) -> Path:
+    options = {name: value for name, value in options.items() if value is not None}
+    try:
+        if weight_name is not None:
+            file = Path(hf_hub_download(repo_id, weight_name, subfolder=subfolder, **options))
+        else:
+            file = _download_known(repo_id, subfolder, options)
+        if file.name == PEFT_WEIGHT_NAME:
+            hf_hub_download(repo_id, PEFT_CONFIG_NAME, subfolder=subfolder, **options)
+    except LocalEntryNotFoundError as error:
+        raise ValueError(f"The repository '{repo_id}' cannot be reached, and is not in the cache.") from error
+    except EntryNotFoundError as error:
+        raise ValueError(f"The repository '{repo_id}' lacks a file of LoRA weights: {_first_line(error)}") from error
+    except HfHubHTTPError as error:
+        raise ValueError(f"The repository '{repo_id}' cannot be read: {_first_line(error)}") from error
+    return file
+
+
+def _download_known(repo_id: str, subfolder: str | None, options: dict[str, Any]) -> Path:
+    for name in _WEIGHT_NAMES:
+        try:
+            return Path(hf_hub_download(repo_id, name, subfolder=subfolder, **options))
+        except LocalEntryNotFoundError:
+            # Without a network, which of the two the cache has is all that is known.
+            if name == _WEIGHT_NAMES[-1]:
+                raise
+        except EntryNotFoundError:
+            pass
+    files = HfApi(token=options.get("token")).list_repo_files(repo_id, revision=options.get("revision"))
+    prefix = f"{subfolder}/" if subfolder else ""
+    names = [file.removeprefix(prefix) for file in files if file.startswith(prefix) and file.endswith(".safetensors")]
+    return Path(hf_hub_download(repo_id, _choose(names, repo_id), subfolder=subfolder, **options))
+
+
+def _choose(names: list[str], source: str | os.PathLike) -> str:
+    for name in _WEIGHT_NAMES:
+        if name in names:
+            return name
+    if len(names) != 1:
+        found = f"has {', '.join(names[:5])}" if names else "has none"
+        raise ValueError(
+            f"`weight_name` must name a file of LoRA weights, where there is no {' or '.join(_WEIGHT_NAMES)}: '{source}' "
+            f"{found}."
+        )
+    return names[0]
+
+
+def read_lora_file(file: Path) -> tuple[StateDict, dict[str, Any] | None]:
+    """
+    The tensors of a file as they are named there, and the configuration of the adapter if it is known.
+
+    A pickled file (`.bin`, `.pt`) is read by [`torch.load`] with `weights_only=True`, which resolves tensors alone.
+
+    Raises:
+        ValueError: if the file or the configuration beside it cannot be read.
+    """
+    if file.suffix in (".bin", ".pt", ".pth", ".ckpt"):
+        return _read_pickled(file), None
+    try:
+        with safetensors.safe_open(file, "pt") as weights:
+            header = weights.metadata() or {}
+            state_dict = {name: weights.get_tensor(name) for name in weights.keys()}
+    except (safetensors.SafetensorError, OSError) as error:
+        raise ValueError(f"'{file}' is no safetensors file that can be read: {_first_line(error)}") from error
+    config_file = file.with_name(PEFT_CONFIG_NAME)
+    if file.name == PEFT_WEIGHT_NAME and config_file.is_file():
+        return state_dict, _read_config(config_file)
+    if LORA_ADAPTER_METADATA_KEY in header:
+        return state_dict, _parse_config(header[LORA_ADAPTER_METADATA_KEY], file)
+    if file.name == PEFT_WEIGHT_NAME:
+        raise ValueError(f"There is no {PEFT_CONFIG_NAME} beside '{file}'.")
+    return state_dict, None
+
+
+def _read_pickled(file: Path) -> StateDict:
+    try:
+        state_dict = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"'{file}' is no file of tensors that can be read: {_first_line(error)}") from error
+    if not _is_state_dict(state_dict):
+        raise ValueError(f"'{file}' must hold tensors by name, and nothing else.")
+    return dict(state_dict)
+
+
+def _is_state_dict(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(name, str) and torch.is_tensor(tensor) for name, tensor in value.items()
+    )
+
+
+def _read_config(file: Path) -> dict[str, Any]:
+    try:
+        return _parse_config(file.read_text(encoding="utf-8"), file)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"'{file}' is no JSON that can be read: {error}") from error
+
+
+def _parse_config(text: str, file: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"'{file}' has a configuration that cannot be read: {_first_line(error)}") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"'{file}' must have a JSON object as its configuration, got {text[:40]!r}.")
+    return config
+
+
+def write_lora_directory(directory: Path, state_dict: StateDict, config: dict[str, Any]) -> None:
+    """
+    Writes weights in peft's layout. A run that is killed leaves those before or those after, never a mixture: the
+    configuration is in the weights' header as well, which counts while there is no file of it.
+    """
+    header = {"format": "pt", LORA_ADAPTER_METADATA_KEY: json.dumps(config, sort_keys=True)}
+    directory.mkdir(parents=True, exist_ok=True)
+    with whole_file(directory / PEFT_WEIGHT_NAME) as partial:
+        safetensors.torch.save_file(state_dict, partial, metadata=header)
+        (directory / PEFT_CONFIG_NAME).unlink(missing_ok=True)
+    write_json(directory / PEFT_CONFIG_NAME, config, sort_keys=True)
+
+
+def plain_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of an adapter as JSON holds it: sets as lists."""
+    return {name: sorted(value) if isinstance(value, set) else value for name, value in config.items()}
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
