@@ -308,6 +308,27 @@ def test_history_masks():
     assert history_mask_indices(10, 0.25).tolist() == [0, 5]
 
 
+def test_noise_leaves_what_a_step_leaves():
+    scheduler = MaskDecodingScheduler()
+    scheduler.set_timesteps(4)
+    sample = torch.arange(3 * 20).view(3, 20)
+    for timestep, num_masked in zip(scheduler.timesteps, (18, 14, 7, 0), strict=True):
+        noised = scheduler.add_noise(sample, timestep, torch.Generator().manual_seed(0))
+        masked = noised == -1
+        assert torch.equal(noised[~masked], sample[~masked])
+        assert masked.sum(dim=-1).tolist() == [num_masked] * 3
+        assert torch.equal(noised, scheduler.add_noise(sample, int(timestep), torch.Generator().manual_seed(0)))
+    assert len(scheduler.add_noise(sample, 1).eq(-1).unique(dim=0)) == 3
+    with pytest.raises(ValueError, match="`timestep"):
+        scheduler.add_noise(sample, 4)
+
+
+def test_it_is_compatible_with_itself():
+    scheduler = MaskDecodingScheduler(token_temperature=0.5)
+    (compatible,) = scheduler.compatibles
+    assert compatible.from_config(scheduler.config).config.token_temperature == 0.5
+
+
 def test_mask_ratios_for_training_have_a_minimum():
     uniforms = torch.tensor([0.0, 0.25, 0.9])
     ratios = MaskDecodingScheduler().sample_mask_ratio(uniforms, 0.7)

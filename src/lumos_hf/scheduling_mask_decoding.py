@@ -221,6 +221,11 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):
         self.timesteps: torch.LongTensor | None = None
         self.temperature: float = confidence_temperature
 
+    @property
+    def compatibles(self) -> list[type[SchedulerMixin]]:
+        """Schedulers of the same configuration: this one alone. diffusers would look for it in itself."""
+        return [type(self)]
+
     def set_timesteps(self, num_inference_steps: int, device: str | torch.device | None = None) -> None:
         """
         Set the steps of every frame, `timesteps = 0 .. num_inference_steps - 1`, and reset the temperature.
@@ -476,6 +481,32 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):
         scheduled = int(torch.floor(sample.shape[-1] * mask_ratio(progress, self.config.mask_schedule)))
         num_undecided = (sample == self.config.mask_value).sum(dim=-1)
         return (num_undecided - 1).clamp(max=scheduled).clamp(min=1)
+
+    def add_noise(
+        self,
+        sample: torch.LongTensor,
+        timesteps: int | torch.Tensor,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+    ) -> torch.LongTensor:
+        """
+        Mask positions of finished frames at random, as many as stay undecided after a step: decoding can begin again at
+        the step that follows. The last step leaves none.
+
+        Args:
+            sample (`torch.LongTensor` of shape `(B, n)`): codes.
+            timesteps (`int` or `torch.Tensor`): a value of `timesteps`, one for all rows.
+            generator (`torch.Generator` or a list of B of them, *optional*): see [`draw_uniforms`].
+
+        Returns:
+            `torch.LongTensor` of shape `(B, n)`: the codes, with `mask_value` where masked.
+
+        Raises:
+            ValueError: if `set_timesteps` was not called, or the timestep is not one of `timesteps`.
+        """
+        progress = torch.tensor((self._step_index(timesteps) + 1) / self.num_inference_steps, dtype=torch.float32)
+        count = int(torch.floor(sample.shape[-1] * mask_ratio(progress, self.config.mask_schedule)))
+        uniforms, _ = self.draw_uniforms(sample.shape, generator=generator, device=sample.device)
+        return sample.masked_fill(uniforms.argsort(dim=-1) < count, self.config.mask_value)
 
     @staticmethod
     def history_mask_indices(history_length: int, ratio: float | None = None) -> torch.LongTensor:
