@@ -45,6 +45,9 @@ DEFAULTS = "Defaults of the checkpoint, where they are not the official ones"
 Dtype = Literal["float32", "bfloat16", "float16", "fp32", "bf16", "fp16"]
 DTYPE_HELP = "float32, bfloat16 or float16; fp32, bf16 or fp16 for short."
 
+# `MAX_PIXELS` of image_reading, which imports libraries.
+MAX_PIXELS_TEXT = "67108864, of 8192x8192"
+
 # Beyond that, enlarging needs more memory than a clip is worth.
 MAX_SCALED_SIDE = 8192
 
@@ -132,6 +135,10 @@ def generate(
         Path | None,
         _option(metavar="FILE", help="The image that the video begins with.", exists=True, dir_okay=False),
     ] = None,
+    max_pixels: Annotated[
+        int | None,
+        _option(metavar="N", min=1, help="That image may not have more pixels.", default=MAX_PIXELS_TEXT),
+    ] = None,
     negative_prompt: Annotated[str | None, _option(metavar="TEXT", help="What is not to be seen.")] = None,
     lora: Annotated[
         list[str] | None,
@@ -214,7 +221,7 @@ def generate(
     seeds = [seed + index for index in range(num_videos_per_prompt)]
     targets = [[_numbered(path, index, len(seeds)) for path in paths] for index in range(len(seeds))]
     _check_writable([path for video in targets for path in video])
-    given = {} if image is None else {"image": _read_image(image)}
+    given = {} if image is None else {"image": _read_image(image, max_pixels)}
 
     pipe = _load_pipeline(source, dtype, device)
     _check_scale(scale, *(resolve_default(name, settings[name], pipe.config) for name in ("height", "width")))
@@ -292,6 +299,25 @@ def tokenize(
         ),
     ] = "middle",
     seed: Annotated[int, typer.Option(metavar="N", help="Of random places.", rich_help_panel=CLIPS)] = 0,
+    frames: Annotated[
+        Literal["clock", "official"],
+        typer.Option(
+            metavar="WHICH",
+            help="clock: those that follow each other at --fps. official: every n-th, 84 of them, as the official scripts "
+            "take them.",
+            rich_help_panel=CLIPS,
+        ),
+    ] = "clock",
+    max_pixels: Annotated[
+        int | None,
+        _option(
+            metavar="N",
+            min=1,
+            help="An image or a frame with more pixels is skipped.",
+            default=MAX_PIXELS_TEXT,
+            panel=CLIPS,
+        ),
+    ] = None,
     height: Annotated[
         int | None,
         typer.Option(metavar="N", help="A multiple of 32.", show_default="the checkpoint's", rich_help_panel=CLIPS),
@@ -366,6 +392,8 @@ def tokenize(
             width=width,
             buckets=buckets,
             seed=seed,
+            frames=frames,
+            **({} if max_pixels is None else {"max_pixels": max_pixels}),
             caption_column=caption_column,
             media_column=media_column,
             split=split,
@@ -777,10 +805,14 @@ def _check_scale(scale: int, height: int | float | None, width: int | float | No
         )
 
 
-def _read_image(path: Path) -> "Image.Image":
-    from PIL import Image
+def _read_image(path: Path, max_pixels: int | None) -> "Image.Image":
+    from .image_reading import MAX_PIXELS, read_image_file
 
-    return Image.open(path)
+    # The decoder that the official code uses for this task.
+    try:
+        return read_image_file(path, decoder="ffmpeg", max_pixels=max_pixels or MAX_PIXELS)
+    except ValueError as error:
+        raise ValueError(f"`image` '{path}' cannot be used: {error}.") from error
 
 
 def _parse_lora(value: str) -> tuple[str, float]:

@@ -13,12 +13,17 @@ import PIL.Image
 import torch
 from diffusers.video_processor import VideoProcessor
 
+from .image_reading import to_rgb
+from .partial_resize import enlarge_part
 from .token_layout import PIXELS_PER_SIZE_UNIT
 
 
 Image: TypeAlias = PIL.Image.Image | np.ndarray | torch.Tensor
 ImageInput: TypeAlias = Image | list[Image]
 VideoInput: TypeAlias = np.ndarray | torch.Tensor | list[Image] | list[list[Image]]
+
+# So many times as large as a crop may an image be that is enlarged to cover it.
+_MAX_EXCESS = 8
 
 # Crops of a more elongated shape are never chosen.
 _MAX_ASPECT_RATIO = 4
@@ -77,14 +82,18 @@ def resize_and_crop(image: PIL.Image.Image, height: int, width: int) -> PIL.Imag
     """
     Scales an image until it covers `height` by `width` pixels and takes the centre, as the official code does: it is
     halved with a box filter while at least twice as large, then resized with a bicubic filter.
+
+    Of a much elongated image, only what remains of it is enlarged, which gives the same pixels: the whole of one of 1 by
+    60,000 pixels would have 27 billion at a width of 672.
     """
     while image.width >= 2 * width and image.height >= 2 * height:
         image = image.resize((image.width // 2, image.height // 2), resample=PIL.Image.Resampling.BOX)
     scale = max(width / image.width, height / image.height)
     size = (round(image.width * scale), round(image.height * scale))
+    left, top = (size[0] - width) // 2, (size[1] - height) // 2
+    if scale > 1 and size[0] * size[1] > _MAX_EXCESS * width * height:
+        return enlarge_part(image, size, (left, top, left + width, top + height))
     image = image.resize(size, resample=PIL.Image.Resampling.BICUBIC)
-    left = (image.width - width) // 2
-    top = (image.height - height) // 2
     return image.crop((left, top, left + width, top + height))
 
 
@@ -199,7 +208,7 @@ def read_image(name: str, image: Image) -> PIL.Image.Image:
     if isinstance(image, PIL.Image.Image):
         _check_not_empty(name, image.height, image.width)
         try:
-            return image.convert("RGB")
+            return to_rgb(image)
         except (OSError, SyntaxError) as error:
             raise ValueError(f"`{name}` must be readable, got a broken image file: {error}") from error
     if isinstance(image, torch.Tensor):

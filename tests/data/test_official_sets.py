@@ -23,8 +23,8 @@ from lumos_hf import LumosConfig, LumosForCausalLM, demo_checkpoint
 from lumos_hf.cli import app
 from lumos_hf.data import export_tokenized_dataset, import_tokenized_dataset, tokenized_dataset
 from lumos_hf.data.official_items import load_plain_pickle
-from lumos_hf.demo.clips import FPS as DEMO_FPS
-from lumos_hf.demo.clips import draw_clip, single_specs
+from lumos_hf.evaluation.clips import FPS as DEMO_FPS
+from lumos_hf.evaluation.clips import draw_clip, single_specs
 from lumos_hf.media import write_media
 from lumos_hf.token_layout import prompt_ids, sequence_from_codes, video_duration
 from lumos_hf.training import DataCollatorForDiffusionForcing, load_tokenized_dataset, tokenize_dataset
@@ -418,6 +418,7 @@ def test_public_items_can_be_trained_on(tmp_path):
             per_device_train_batch_size=2,
             remove_unused_columns=False,
             report_to="none",
+            optim="sgd",
         ),
         DataCollatorForDiffusionForcing(config),
         train_dataset=load_tokenized_dataset(tmp_path / "output").select(range(2)),

@@ -50,7 +50,7 @@ BROKEN = {
     "broken/2_cut.mp4": "the clip is too short: 1 of 5 frames",
     "broken/3_sound.mp4": "the file has no pictures",
     "broken/4_short.mp4": "the clip is too short: 4 of 5 frames at 8 frames per second",
-    "broken/5_cut.jpg": "the file cannot be read: Invalid data found when processing input",
+    "broken/5_cut.jpg": "the file cannot be read: image file is truncated",
     "broken/6_noise.png": "the file cannot be read",
     "broken/7_no_caption.png": "there is no caption",
     "broken/8_empty_caption.png": "the caption is empty",

@@ -12,7 +12,7 @@ Notable:
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -27,6 +27,7 @@ from ..argument_checks import check_choice, check_minimum
 from ..configuration_lumos import LumosConfig
 from ..cosmos_video_tokenizer import CosmosVideoTokenizer
 from ..generation_defaults import resolve_default
+from ..image_reading import MAX_PIXELS
 from ..pipeline_lumos_video import LumosVideoPipeline
 from ..token_layout import (
     check_text_ids,
@@ -39,7 +40,7 @@ from ..token_layout import (
 )
 from ..video_processor_lumos import crop_budget, crop_sizes, pixels_to_input
 from .clip_listing import ListedClip, list_clips
-from .clip_reading import POSITIONS, ClipReader
+from .clip_reading import FRAME_CHOICES, OFFICIAL_FPS, OFFICIAL_NUM_FRAMES, POSITIONS, ClipReader
 from .shard_work import TokenizationSummary, check_rank, write_shards
 from .tokenized_dataset import SkippedClip, TokenizedDirectory, video_tokenizer_checksum
 
@@ -112,7 +113,8 @@ class _ReadableClips(Dataset):
         clip = self.clips[index]
         try:
             return self._read(index, clip)
-        except (ValueError, OSError, av.FFmpegError) as error:
+        # Whatever is wrong with one clip, of libraries' errors too, must not end the whole run.
+        except Exception as error:
             return SkippedClip(index, clip.source, clip.listed_at, _reason(error))
 
     def _read(self, index: int, clip: ListedClip) -> _ReadClip:
@@ -123,6 +125,8 @@ class _ReadableClips(Dataset):
         caption = clip.caption.strip()
         if not caption:
             raise ValueError("the caption is empty")
+        _check_unicode("the caption", caption)
+        _check_unicode("the name of the file", clip.source)
         with clip.open_file() as file:
             pixels, checksum = self.reader.read(file, clip.is_image)
 
@@ -158,10 +162,19 @@ class _ReadableClips(Dataset):
         return length
 
 
+def _check_unicode(name: str, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{name} is not text in Unicode: {error.reason}") from error
+
+
 def _reason(error: Exception) -> str:
+    if isinstance(error, av.error.ArgumentError):
+        return "the file cannot be read: it is none of its kind, or its pictures are larger than `max_pixels` allows"
     if isinstance(error, (OSError, av.FFmpegError)) and error.strerror:
         return f"the file cannot be read: {error.strerror}"
-    return str(error)
+    return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
 
 
 def tokenize_dataset(
@@ -177,6 +190,8 @@ def tokenize_dataset(
     width: int | None = None,
     buckets: bool = True,
     seed: int = 0,
+    frames: str = "clock",
+    max_pixels: int = MAX_PIXELS,
     caption_column: str = "text",
     media_column: str | None = None,
     split: str = "train",
@@ -213,6 +228,11 @@ def tokenize_dataset(
         buckets: whether clips keep about their shape, in the sizes of at most about `height * width` pixels among which
             the official crop rule chooses; otherwise all are cropped to `height` by `width`.
         seed: of random positions.
+        frames: `"clock"` takes those that follow each other at `fps`; `"official"` those of the official scripts, whatever
+            that makes of the speed: 84, every n-th one around the middle, n the whole number of times that 12 goes into
+            the file's frames per second. `num_frames` or `duration` keep the first of them: 25 frames are what the
+            official training on 2 seconds sees. Shorter videos are skipped.
+        max_pixels: that an image or a frame may have, so that a small file cannot ask for a large memory.
         caption_column: column of captions in tables and data sets.
         media_column: column of files, see [`list_clips`].
         split: of a data set.
@@ -231,8 +251,16 @@ def tokenize_dataset(
         OSError: if `data` or `model` cannot be found.
     """
     _check_choices(position, batch_size, num_proc, clips_per_shard, rank, world_size)
+    check_choice("frames", frames, FRAME_CHOICES)
+    check_minimum("max_pixels", max_pixels, 1)
+    if torch.device(device).type == "meta":
+        raise ValueError(f"`device` must be one that holds data, got {str(device)!r}.")
     checkpoint = _Checkpoint.load(model)
+    if frames == "official":
+        fps, num_frames = _check_official(fps, duration, num_frames, position)
+        duration = None
     reader = _clip_reader(checkpoint, fps, duration, num_frames, position, height, width, buckets, seed)
+    reader = replace(reader, frames=frames, max_pixels=max_pixels)
     clips = list_clips(data, caption_column=caption_column, media_column=media_column, split=split)
     _check_context(checkpoint, reader, clips)
     vqvae = CosmosVideoTokenizer.from_pretrained(model, subfolder="vqvae", torch_dtype=torch.float32).to(device).eval()
@@ -247,7 +275,7 @@ def tokenize_dataset(
             "num_clips": len(clips),
             "num_shards": math.ceil(len(clips) / clips_per_shard),
             "settings": {
-                **asdict(reader),
+                **_settings(reader),
                 "image_fps": checkpoint.image_fps,
                 "context_length": checkpoint.config.max_position_embeddings,
                 "clips_per_shard": clips_per_shard,
@@ -298,6 +326,33 @@ def _clip_reader(
     _check_sizes(checkpoint.config, height, width, buckets)
     num_frames = num_frames or _num_frames_of_duration(checkpoint, fps, duration)
     return ClipReader(num_frames, fps, position, height, width, buckets, seed)
+
+
+def _check_official(fps: int | None, duration: int | None, num_frames: int | None, position: str) -> tuple[int, int]:
+    """Frames per second and number of frames."""
+    if fps not in (None, OFFICIAL_FPS):
+        raise ValueError(f"`fps` must be {OFFICIAL_FPS} with `frames='official'`, got {fps}.")
+    if position != "middle":
+        raise ValueError(f"`position` must be 'middle' with `frames='official'`, got {position!r}.")
+    if duration is not None and num_frames is not None:
+        raise ValueError(f"Only one of `duration` and `num_frames` may be given, got {duration} and {num_frames}.")
+    if duration is not None:
+        num_frames = OFFICIAL_FPS * duration
+    num_frames = OFFICIAL_NUM_FRAMES if num_frames is None else num_frames
+    if not 1 <= num_frames <= OFFICIAL_NUM_FRAMES:
+        raise ValueError(
+            f"`num_frames` must be from 1 to {OFFICIAL_NUM_FRAMES} with `frames='official'`, got {num_frames}."
+        )
+    return OFFICIAL_FPS, num_frames
+
+
+def _settings(reader: ClipReader) -> dict[str, Any]:
+    """What the codes depend on. A limit is no such thing, and sets that were begun before there was a choice go on."""
+    settings = asdict(reader)
+    del settings["max_pixels"]
+    if settings["frames"] == "clock":
+        del settings["frames"]
+    return settings
 
 
 def _check_sizes(config: LumosConfig, height: int, width: int, buckets: bool) -> None:

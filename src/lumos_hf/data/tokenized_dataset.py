@@ -176,7 +176,8 @@ class TokenizedDirectory:
             os.close(descriptor)
 
     def _check_settings(self, settings: dict[str, Any]) -> None:
-        for name, begun_with in self.manifest["settings"].items():
+        for name in {**self.manifest["settings"], **settings}:
+            begun_with = self.manifest["settings"].get(name)
             if settings.get(name) != begun_with:
                 raise ValueError(
                     f"`{name}` must be {begun_with!r}, with which '{self.path}' was begun, got {settings.get(name)!r}. Give "
