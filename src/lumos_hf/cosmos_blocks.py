@@ -153,9 +153,14 @@ class ResidualBlock(nn.Module):
 
     def forward(self, hidden_states: torch.Tensor, past: PastFrames | None = None) -> torch.Tensor:
         shortcut = self.conv_shortcut(hidden_states)
-        hidden_states = self.conv1(F.silu(self.norm1(hidden_states)), past)
-        hidden_states = self.dropout(F.silu(self.norm2(hidden_states)))
-        return self.conv2(hidden_states, past) + shortcut
+        # Line by line, so that what is used up is freed.
+        hidden_states = self.norm1(hidden_states)
+        hidden_states = F.silu(hidden_states)
+        hidden_states = self.conv1(hidden_states, past)
+        hidden_states = self.norm2(hidden_states)
+        hidden_states = F.silu(hidden_states)
+        hidden_states = self.conv2(self.dropout(hidden_states), past)
+        return hidden_states + shortcut
 
 
 class Downsample3d(nn.Module):
@@ -538,7 +543,9 @@ class CosmosEncoder3d(nn.Module):
                 hidden_states = self._gradient_checkpointing_func(block, hidden_states)
             else:
                 hidden_states = block(hidden_states)
-        return self.conv_out(F.silu(self.norm_out(hidden_states)))
+        hidden_states = self.norm_out(hidden_states)
+        hidden_states = F.silu(hidden_states)
+        return self.conv_out(hidden_states)
 
 
 class CosmosDecoder3d(nn.Module):
@@ -584,7 +591,9 @@ class CosmosDecoder3d(nn.Module):
                 hidden_states = self._gradient_checkpointing_func(block, hidden_states)
             else:
                 hidden_states = block(hidden_states, past)
-        hidden_states = self.conv_out(F.silu(self.norm_out(hidden_states)), past)
+        hidden_states = self.norm_out(hidden_states)
+        hidden_states = F.silu(hidden_states)
+        hidden_states = self.conv_out(hidden_states, past)
         return self.unpatch_embed(hidden_states, past)
 
     def time_attention_inputs(self, latents: torch.Tensor, past: PastFrames) -> torch.Tensor:
