@@ -46,6 +46,28 @@ def test_round_trip(tmp_path):
         ({"mask_token_id": -1}, "got -1"),
         ({"spatial_compression": 12}, "`spatial_compression` must divide 32"),
         ({"temporal_compression": 0}, "`temporal_compression` must be at least 1"),
+        *(
+            ({field: value}, f"`{field}` must be at least 1, got {value}")
+            for field in (
+                "vocab_size",
+                "hidden_size",
+                "intermediate_size",
+                "num_hidden_layers",
+                "num_attention_heads",
+                "head_dim",
+                "max_position_embeddings",
+            )
+            for value in (0, -8)
+        ),
+        ({"rms_norm_eps": float("nan")}, "`rms_norm_eps` must lie between 1e-30 and 1, got nan"),
+        ({"rms_norm_eps": 0.0}, "`rms_norm_eps` must lie between 1e-30 and 1, got 0.0"),
+        ({"initializer_range": -0.1}, "`initializer_range` must lie between 0 and 1000, got -0.1"),
+        ({"initializer_range": float("inf")}, "`initializer_range` must lie between 0 and 1000, got inf"),
+        ({"attention_dropout": 1.5}, "`attention_dropout` must lie between 0 and 1, got 1.5"),
+        ({"rope_parameters": {"rope_type": "default", "rope_theta": 0.0}}, "finite number above 0, got 0.0"),
+        ({"pad_token_id": 129536}, "`pad_token_id` must lie in the vocabulary .* or be None, got 129536"),
+        ({"bos_token_id": -1}, "`bos_token_id` must lie in the vocabulary .* or be None, got -1"),
+        ({"eos_token_id": [8710, 129536]}, "`eos_token_id` must lie in the vocabulary .* or be None, got 129536"),
     ],
 )
 def test_contradictions_are_refused(fields, message):

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import AutoPeftModelForCausalLM, LoraConfig, PeftModel, get_peft_model
 from tiny_models import NUM_CODES, VISUAL_TOKEN_OFFSET, tiny_config
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -60,6 +60,11 @@ def build_training_batch(config):
     labels[kept] = -100
     input_ids[is_visual & ~kept] = config.mask_token_id
     return input_ids, labels
+
+
+def visual_labels(labels):
+    """-100 instead of the others, which are refused where a number of labels is given."""
+    return labels.masked_fill(labels < VISUAL, -100)
 
 
 def pad(rows, side):
@@ -464,6 +469,8 @@ def test_loss_is_the_cross_entropy_of_masked_visual_tokens(build, rows_per_chunk
     monkeypatch.setitem(modeling_lumos.MAX_LOGITS_BYTES, "cpu", rows_per_chunk * num_columns * 4)
     input_ids, labels = build_training_batch(model.config)
     for num_items in (None, 1000):
+        if num_items is not None:
+            labels = visual_labels(labels)
         expected = loss_and_gradients(model, plain_loss(model, input_ids, labels, num_items))
         if checkpointing:
             base_model.train()
@@ -531,6 +538,7 @@ def test_batch_without_masked_tokens_has_zero_loss_and_gradients(model):
 
 def test_accumulated_batches_equal_one_batch(model):
     input_ids, labels = build_training_batch(model.config)
+    labels = visual_labels(labels)
     num_items = (labels >= VISUAL).sum()
     model(input_ids=input_ids, labels=labels).loss.backward()
     expected = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
@@ -674,3 +682,135 @@ def test_bad_padding(model, changes, message):
     }
     with pytest.raises(ValueError, match=message):
         model(**{**inputs, **changes})
+
+
+# What a stock Trainer and other libraries ask for
+
+
+def test_evaluation_gives_logits_where_labels_count(model, monkeypatch):
+    monkeypatch.setitem(modeling_lumos.MAX_LOGITS_BYTES, "cpu", 7 * NUM_CODES * 4)
+    input_ids, labels = build_training_batch(model.config)
+    counts = labels >= VISUAL
+    expected = logits_of(model, input_ids=input_ids, visual_logits_only=True, use_cache=False)
+    with torch.no_grad():
+        outputs = model(input_ids=input_ids, labels=labels)
+        assert model(input_ids=input_ids, labels=labels, skip_logits=True).logits is None
+    assert_close(outputs.logits[counts], expected[counts])
+    assert not outputs.logits[~counts].any() and outputs.logits.shape == expected.shape
+    loss = F.cross_entropy(outputs.logits[counts], labels[counts] - VISUAL)
+    assert_close(outputs.loss, loss)
+
+    model.train()
+    assert model(input_ids=input_ids, labels=labels).logits is None
+    assert_close(model(input_ids=input_ids, labels=labels, skip_logits=False).logits, outputs.logits)
+
+
+@torch.no_grad()
+def test_evaluation_without_a_label_that_counts(model):
+    input_ids = build_row(model.config)[None]
+    outputs = model(input_ids=input_ids, labels=torch.full_like(input_ids, -100))
+    assert outputs.loss == 0 and not outputs.logits.any()
+    assert outputs.logits.shape == (*input_ids.shape, NUM_CODES)
+
+
+@pytest.mark.parametrize("other", (7, VISUAL + NUM_CODES, -1))
+def test_labels_that_the_trainer_would_count_otherwise_are_refused(other):
+    model = build_model(vocab_size=VISUAL + NUM_CODES + 2)
+    input_ids = build_row(model.config)[None]
+    labels = torch.where(input_ids >= VISUAL, input_ids, -100)
+    number = (labels != -100).sum()
+    expected = model(input_ids=input_ids, labels=labels).loss
+    assert_close(model(input_ids=input_ids, labels=labels, num_items_in_batch=number).loss, expected)
+    labels[0, 1] = other
+    assert_close(model(input_ids=input_ids, labels=labels).loss, expected)
+    message = (
+        rf"`labels` must be visual ids \(140 to 199\) or -100 .* got {other}\. Set what is not to be predicted to -100"
+    )
+    with pytest.raises(ValueError, match=message):
+        model(input_ids=input_ids, labels=labels, num_items_in_batch=number + 1)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"num_items_in_batch": 3}, "`labels` must be given with `num_items_in_batch`.*`label_smoothing_factor`"),
+        (
+            {"labels": torch.full((1, 6), VISUAL), "logits_to_keep": 3},
+            "`logits_to_keep` must be 0 with `labels`, got 3",
+        ),
+        ({"input_ids": torch.zeros(0, 6, dtype=torch.long)}, r"`input_ids` must hold .* got the shape \(0, 6\)"),
+        ({"input_ids": torch.zeros(1, 0, dtype=torch.long)}, r"`input_ids` must hold .* got the shape \(1, 0\)"),
+        ({"input_ids": None, "inputs_embeds": torch.zeros(0, 6, 32)}, "`inputs_embeds` must hold at least one token"),
+    ],
+)
+def test_what_cannot_be_answered_is_refused(model, inputs, message):
+    with pytest.raises(ValueError, match=message):
+        model(**{"input_ids": torch.arange(6)[None], **inputs})
+    assert model(input_ids=torch.arange(6)[None], num_items_in_batch=3, skip_logits=False).logits is not None
+
+
+@pytest.mark.parametrize("part", ("model", "base model"))
+def test_fewer_embeddings_are_fewer_visual_codes(part, tmp_path):
+    model = build_model()
+    whole = model if part == "model" else model.model
+    whole.resize_token_embeddings(VISUAL + 50)
+    assert (model.config.vocab_size, model.config.visual_vocab_size) == (VISUAL + 50, 50)
+    if part == "model":
+        input_ids = torch.arange(6)[None]
+        assert logits_of(model, input_ids=input_ids, visual_logits_only=True).shape == (1, 6, 50)
+        model.save_pretrained(tmp_path)
+        loaded = LumosForCausalLM.from_pretrained(tmp_path)
+        assert torch.equal(logits_of(loaded, input_ids=input_ids), logits_of(model, input_ids=input_ids))
+    for number in (VISUAL, 0):
+        with pytest.raises(ValueError, match=f"`new_num_tokens` must be at least 141, .* got {number}"):
+            whole.resize_token_embeddings(number)
+    whole.resize_token_embeddings(VISUAL + 50, pad_to_multiple_of=64)
+    assert (model.config.vocab_size, model.config.visual_vocab_size) == (192, 50)
+
+
+def test_generate_says_what_to_call_instead(model):
+    with pytest.raises(NotImplementedError, match="call `LumosVideoPipeline"):
+        model.generate(torch.arange(6)[None])
+    assert not model.can_generate()
+
+
+@pytest.mark.parametrize("name", ("default", "a", "b", "model", "head", "lm_head"))
+def test_adapters_of_any_name(name, tmp_path):
+    """Trained, saved with the base model's directory, loaded by `AutoPeftModelForCausalLM`, merged."""
+    input_ids = build_row(build_config())[None]
+    build_model().save_pretrained(tmp_path / "base")
+    base = LumosForCausalLM.from_pretrained(tmp_path / "base")
+    config = LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj", "lm_head"], init_lora_weights=False)
+    model = get_peft_model(base, config, adapter_name=name).eval()
+    model(input_ids=input_ids, labels=torch.where(input_ids >= VISUAL, input_ids, -100)).loss.backward()
+    expected = logits_of(model, input_ids=input_ids)
+    assert not torch.allclose(expected, logits_of(build_model(), input_ids=input_ids), atol=1e-2)
+
+    model.save_pretrained(tmp_path)
+    saved = tmp_path if name == "default" else tmp_path / name
+    loaded = AutoPeftModelForCausalLM.from_pretrained(saved, adapter_name=name)
+    assert_close(logits_of(loaded, input_ids=input_ids), expected)
+    assert_close(logits_of(loaded.merge_and_unload(), input_ids=input_ids), expected, atol=1e-4)
+
+
+def test_two_adapters(tmp_path):
+    config = LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj", "down_proj"], init_lora_weights=False)
+    input_ids = build_row(build_config())[None]
+    model = get_peft_model(build_model(), config, adapter_name="a").eval()
+    model.add_adapter("b", config)
+    logits = {}
+    for name in ("a", "b"):
+        model.set_adapter(name)
+        logits[name] = logits_of(model, input_ids=input_ids)
+    assert not torch.allclose(logits["a"], logits["b"], atol=1e-2)
+    mixed = logits_of(model, input_ids=input_ids.repeat(2, 1), adapter_names=["b", "a"])
+    assert_close(mixed, torch.cat([logits["b"], logits["a"]]), atol=1e-4)
+
+    model.save_pretrained(tmp_path)
+    loaded = PeftModel.from_pretrained(build_model(), tmp_path / "a", adapter_name="a")
+    loaded.load_adapter(tmp_path / "b", adapter_name="b")
+    for name in ("b", "a"):
+        loaded.set_adapter(name)
+        assert_close(logits_of(loaded, input_ids=input_ids), logits[name])
+    with loaded.disable_adapter():
+        assert_close(logits_of(loaded, input_ids=input_ids), logits_of(build_model(), input_ids=input_ids))

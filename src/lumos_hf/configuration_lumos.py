@@ -1,6 +1,8 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
 """Configuration of the Lumos transformer."""
 
+import math
+
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 from transformers.modeling_rope_utils import RopeParameters
@@ -25,6 +27,24 @@ _SPECIAL_TOKEN_FIELDS = (
     "video_start_token_id",
     "video_end_token_id",
 )
+
+
+_SIZE_FIELDS = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "max_position_embeddings",
+    "model_parallel_size",
+    "visual_vocab_size",
+    "temporal_compression",
+)
+
+# The smallest and largest values of what is no integer: epsilons that float32 can hold, and shares.
+_REAL_RANGES = (("rms_norm_eps", 1e-30, 1.0), ("initializer_range", 0.0, 1e3), ("attention_dropout", 0.0, 1.0))
 
 
 @strict
@@ -100,7 +120,7 @@ class LumosConfig(PreTrainedConfig):
             Pixels per visual token along each side; also the step of the height and width axes in MM-RoPE.
 
     Raises:
-        ValueError: if the fields contradict each other, see [`~LumosConfig.validate_architecture`].
+        ValueError: if a number is out of its range or the fields contradict each other, see [`~LumosConfig.validate_architecture`].
 
     Example:
 
@@ -153,6 +173,7 @@ class LumosConfig(PreTrainedConfig):
     spatial_compression: int = 8
 
     def __post_init__(self, **kwargs):
+        self._validate_sizes()
         if self.head_dim is None:
             self.head_dim = self.hidden_size // self.num_attention_heads
         if self.num_key_value_heads is None:
@@ -166,24 +187,41 @@ class LumosConfig(PreTrainedConfig):
         Checks that the fields fit together; called at construction.
 
         Raises:
-            ValueError: if a size is not positive, the spatial compression does not divide 32 pixels, heads do not
+            ValueError: if a number is out of its range, the spatial compression does not divide 32 pixels, heads do not
                 divide into key/value heads or shards, the position encoding is unknown or does not fit the width of a
                 head, or the token ids overlap or leave the vocabulary.
         """
         self._validate_sizes()
+        self._validate_real_numbers()
         self._validate_heads()
         self._validate_position_encoding()
         self._validate_token_ids()
 
+    @property
+    def special_token_ids(self) -> list[int]:
+        """Ids of the layout tokens; `size_token_offset` stands for all numbers."""
+        return [getattr(self, field) for field in _SPECIAL_TOKEN_FIELDS]
+
     def _validate_sizes(self):
-        for field in ("num_key_value_heads", "model_parallel_size", "visual_vocab_size", "temporal_compression"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"`{field}` must be at least 1, got {getattr(self, field)}.")
+        for field in _SIZE_FIELDS:
+            size = getattr(self, field)
+            if size is not None and size < 1:
+                raise ValueError(f"`{field}` must be at least 1, got {size}.")
         if self.spatial_compression < 1 or PIXELS_PER_SIZE_UNIT % self.spatial_compression != 0:
             raise ValueError(
                 f"`spatial_compression` must divide {PIXELS_PER_SIZE_UNIT}, the pixels of one unit of a size token, got "
                 f"{self.spatial_compression}."
             )
+
+    def _validate_real_numbers(self):
+        for field, low, high in _REAL_RANGES:
+            number = getattr(self, field)
+            # Not a number compares as false.
+            if not low <= number <= high:
+                raise ValueError(f"`{field}` must lie between {low:g} and {high:g}, got {number}.")
+        theta = (self.rope_parameters or {}).get("rope_theta", 1.0)
+        if not 0 < theta < math.inf:
+            raise ValueError(f"`rope_parameters['rope_theta']` must be a finite number above 0, got {theta}.")
 
     def _validate_heads(self):
         if self.num_attention_heads % self.num_key_value_heads != 0:
@@ -226,6 +264,17 @@ class LumosConfig(PreTrainedConfig):
                     f"`{field}` must lie in the vocabulary (0 to {self.vocab_size - 1}) and outside of the visual ids "
                     f"({self.visual_token_offset} to {visual_end - 1}), got {token_id}."
                 )
+        eos_token_ids = self.eos_token_id if isinstance(self.eos_token_id, list) else [self.eos_token_id]
+        for field, token_ids in (
+            ("pad_token_id", [self.pad_token_id]),
+            ("bos_token_id", [self.bos_token_id]),
+            ("eos_token_id", eos_token_ids),
+        ):
+            for token_id in token_ids:
+                if token_id is not None and not 0 <= token_id < self.vocab_size:
+                    raise ValueError(
+                        f"`{field}` must lie in the vocabulary (0 to {self.vocab_size - 1}) or be None, got {token_id}."
+                    )
 
 
 __all__ = ["LumosConfig"]

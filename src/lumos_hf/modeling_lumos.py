@@ -35,7 +35,7 @@ from transformers.models.llama.modeling_llama import (
     rotate_half,
 )
 from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs, can_return_tuple, is_peft_available
+from transformers.utils import TransformersKwargs, can_return_tuple, is_peft_available, logging
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_lumos import LumosConfig
@@ -44,6 +44,8 @@ from .linear_cross_entropy import checkpointed_cross_entropy, linear_cross_entro
 from .onednn_linear import apply_linear, is_plain_linear, linear
 from .token_layout import derive_layout
 
+
+logger = logging.get_logger(__name__)
 
 TIME, HEIGHT, WIDTH = range(3)
 
@@ -61,6 +63,9 @@ _CACHE_NAME = next(name for name in _CACHE_NAMES if name in {field.name for fiel
 
 # What the library may pass to any model, and `return_dict`, which the decorators of the forward methods take.
 _LIBRARY_ARGUMENTS = frozenset({*TransformersKwargs.__annotations__, "return_dict"})
+
+# What transformers leaves out of losses.
+IGNORED_LABEL = -100
 
 # Size of the float32 logits that exist at a time: enough rows to keep a device busy, in or near its caches.
 MAX_LOGITS_BYTES = {"cpu": 2**25, "cuda": 2**28}
@@ -369,6 +374,31 @@ class LumosPreTrainedModel(LumosAdapterMixin, PreTrainedModel):
     _can_compile_fullgraph = True
     _can_record_outputs = {"hidden_states": LumosDecoderLayer, "attentions": LumosAttention}
 
+    def resize_token_embeddings(
+        self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
+    ) -> nn.Embedding:
+        """
+        As in all models of transformers. Visual codes are at the end of the vocabulary: those that are cut off are no
+        longer codes of the model, as `config.visual_vocab_size` says then.
+
+        Raises:
+            ValueError: if a special token or all visual codes would be cut off.
+        """
+        config = self.config
+        num_tokens = config.vocab_size if new_num_tokens is None else new_num_tokens
+        num_tokens += -num_tokens % (pad_to_multiple_of or 1)
+        needed = max(config.visual_token_offset, *config.special_token_ids) + 1
+        if num_tokens < needed:
+            raise ValueError(
+                f"`new_num_tokens` must be at least {needed}, which keeps the special tokens and a visual code, got {num_tokens}."
+            )
+        embeddings = super().resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
+        num_codes = config.vocab_size - config.visual_token_offset
+        if num_codes < config.visual_vocab_size:
+            logger.warning(f"The model has {num_codes} visual codes left of {config.visual_vocab_size}.")
+            config.visual_vocab_size = num_codes
+        return embeddings
+
 
 class LumosModel(LumosPreTrainedModel):
     """The decoder without its output head; [`LumosForCausalLM`] explains the inputs."""
@@ -538,7 +568,10 @@ def _check_inputs(
 ) -> None:
     if (input_ids is None) == (inputs_embeds is None):
         raise ValueError("Exactly one of `input_ids` and `inputs_embeds` must be given.")
-    batch_size, length = (inputs_embeds if input_ids is None else input_ids).shape[:2]
+    name, tokens = ("inputs_embeds", inputs_embeds) if input_ids is None else ("input_ids", input_ids)
+    if 0 in tokens.shape:
+        raise ValueError(f"`{name}` must hold at least one token, got the shape {tuple(tokens.shape)}.")
+    batch_size, length = tokens.shape[:2]
     _check_shape("position_ids", position_ids, "(3, batch, length)", (3, batch_size, length))
     _check_shape("frame_ids", frame_ids, "(batch, length)", (batch_size, length))
     if attention_mask is not None and attention_mask.ndim == 2 and cache is None:
@@ -623,7 +656,7 @@ class LumosForCausalLM(LumosPreTrainedModel):
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         visual_logits_only: bool = False,
-        skip_logits: bool = False,
+        skip_logits: bool | None = None,
         last_hidden_state: torch.Tensor | None = None,
         num_items_in_batch: int | torch.Tensor | None = None,
         is_causal: bool = True,
@@ -646,8 +679,8 @@ class LumosForCausalLM(LumosPreTrainedModel):
                 With both given and a cache, nothing is read back from the device; without a cache, "sdpa" attention
                 reads the frames and works them off one by one, without a mask over all tokens.
             labels (`torch.LongTensor` of shape `(batch, length)`, *optional*):
-                Token ids to predict at their own position (no shift). Only visual ids count; anything else, -100
-                included, is ignored.
+                Token ids to predict at their own position (no shift), -100 where there is nothing to predict. Only
+                visual ids count; others are left out as -100 is, and refused with `num_items_in_batch`.
             past_key_values (`Cache`, *optional*):
                 Keys and values of earlier tokens, whole frames at a time. When it is filled, `position_ids` and
                 `frame_ids` must be given: the columns of the tokens fed, of a layout derived for the whole sequence.
@@ -659,17 +692,20 @@ class LumosForCausalLM(LumosPreTrainedModel):
                 Where to compute logits: an int for so many last positions (0 for all), a 1-D tensor of positions, a
                 2-D tensor of positions `(batch, rows)`, or a 2-D bool mask, which gives logits of shape
                 `(number of True, vocabulary)`. 2-D positions also spare the last layer the other rows where there is
-                no mask. Not used with `labels`.
+                no mask. Not with `labels`, whose positions are the ones that matter then.
             visual_logits_only (`bool`, defaults to `False`):
                 Whether to compute the logits of the visual codes only, `(..., visual_vocab_size)`.
-            skip_logits (`bool`, defaults to `False`):
-                Whether to return `last_hidden_state` at `logits_to_keep` instead of logits. Not used with `labels`.
+            skip_logits (`bool`, *optional*):
+                Whether to return `last_hidden_state` at `logits_to_keep` instead of logits, by default not. With
+                `labels`, whether to return the loss alone; by default logits come with it in evaluation mode without
+                gradients, as metrics of a `Trainer` need them, and are left out in training.
             last_hidden_state (`torch.Tensor` of shape `(..., hidden_size)`, *optional*):
                 Rows that an earlier call returned, instead of tokens: only their logits are computed, so that a large
                 vocabulary can be worked off in chunks. Going through this method, like everything else, lets hooks
                 bring offloaded weights in.
             num_items_in_batch (`int` or `torch.Tensor`, *optional*):
-                Divides the summed loss, for accumulation over several batches. Without it the loss is a mean.
+                Divides the summed loss, for accumulation over several batches. Without it the loss is a mean. It is
+                the number of labels other than -100, so that all of these must count.
             is_causal (`bool`, defaults to `True`):
                 `False` lets every token fed attend to every cached token and to all tokens fed, which is what one whole
                 frame after a cached prefix does: no mask is built at all, and `frame_ids` are not needed. A 2-D
@@ -686,8 +722,9 @@ class LumosForCausalLM(LumosPreTrainedModel):
         Returns:
             [`LumosCausalLMOutput`]. `loss` is the cross entropy over the visual codes at the positions that count,
             averaged over all of them in the batch; as in the official code, tokens whose loss is exactly 0 are left
-            out of the mean. With `labels` there are no `logits`: they are never held for more than a chunk of rows.
-            A call without labels gives them, those of the same positions alone by `logits_to_keep`.
+            out of the mean. The loss never holds logits of more than a chunk of rows. Where `logits` come with it, they
+            are those of the visual codes, `(batch, length, visual_vocab_size)`, at the positions that count, and 0
+            elsewhere: `logits.argmax(-1) + config.visual_token_offset` compares with `labels`.
 
         Raises:
             ValueError: if inputs are missing, contradict each other, or have the wrong shape.
@@ -714,7 +751,14 @@ class LumosForCausalLM(LumosPreTrainedModel):
         if labels is not None:
             tokens = inputs_embeds if input_ids is None else input_ids
             _check_shape("labels", labels, "(batch, length)", tuple(tokens.shape[:2]))
+            _check_keeps_all_logits(logits_to_keep)
             use_cache = bool(use_cache)
+        elif num_items_in_batch is not None and skip_logits is None:
+            raise ValueError(
+                "`labels` must be given with `num_items_in_batch`, got None. A `Trainer` takes them away for "
+                "`label_smoothing_factor`, which would smooth over text as well, and for `compute_loss_func`; with the latter, "
+                "let batches hold `skip_logits=False` to get all logits."
+            )
         keeps_rows = labels is None and _is_row_index(logits_to_keep)
         outputs: BaseModelOutputWithPast = self.model(
             input_ids=input_ids,
@@ -732,6 +776,9 @@ class LumosForCausalLM(LumosPreTrainedModel):
         loss = logits = kept_states = None
         if labels is not None:
             loss = self._visual_loss(outputs.last_hidden_state, labels, num_items_in_batch)
+            is_training = self.training or torch.is_grad_enabled()
+            if not (is_training if skip_logits is None else skip_logits):
+                logits = self._logits_at_labels(outputs.last_hidden_state, labels)
         else:
             kept_states = outputs.last_hidden_state
             if not keeps_rows:
@@ -741,11 +788,32 @@ class LumosForCausalLM(LumosPreTrainedModel):
         return LumosCausalLMOutput(
             loss=loss,
             logits=logits,
-            last_hidden_state=kept_states if skip_logits else None,
+            last_hidden_state=kept_states if skip_logits and labels is None else None,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
             **{_CACHE_NAME: getattr(outputs, _CACHE_NAME)},
         )
+
+    @classmethod
+    def can_generate(cls) -> bool:
+        """`False`; the library would take [`~LumosForCausalLM.prepare_inputs_for_generation`] for a sign of the opposite."""
+        return False
+
+    def generate(self, *args: Any, **kwargs: Any) -> None:
+        """
+        Not offered: tokens of a frame are decoded together, not one after another.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError(
+            "Lumos models decode whole frames: call `LumosVideoPipeline(tokenizer, model, vqvae, scheduler)(prompt)` "
+            "instead of `generate`."
+        )
+
+    def prepare_inputs_for_generation(self, *args: Any, **kwargs: Any) -> None:
+        """As [`~LumosForCausalLM.generate`]; adapters of the task "CAUSAL_LM" want models to have it."""
+        self.generate()
 
     @property
     def has_plain_head(self) -> bool:
@@ -778,21 +846,67 @@ class LumosForCausalLM(LumosPreTrainedModel):
     def _visual_loss(
         self, hidden_states: torch.Tensor, labels: torch.LongTensor, num_items_in_batch: int | torch.Tensor | None
     ) -> torch.Tensor:
-        codes = labels - self.config.visual_token_offset
-        counts = (codes >= 0) & (codes < self.config.visual_vocab_size)
-        hidden_states, codes = hidden_states[counts], codes[counts]
+        codes = self._codes_of(labels)
+        if num_items_in_batch is not None:
+            self._check_all_count(labels, codes)
         num_rows = self.num_rows_per_chunk(hidden_states.device)
-        if self.has_plain_head:
-            loss, num_nonzero = linear_cross_entropy(
-                hidden_states, self.lm_head.weight, codes, self._visual_classes, num_rows
+        if torch.compiler.is_compiling():
+            # How many labels count is not known to a graph, so rows without one go through the head as well.
+            loss, num_nonzero = checkpointed_cross_entropy(
+                self.visual_logits, hidden_states.flatten(0, 1), codes.flatten(), num_rows
             )
         else:
-            loss, num_nonzero = checkpointed_cross_entropy(self.visual_logits, hidden_states, codes, num_rows)
+            counts = codes != IGNORED_LABEL
+            loss, num_nonzero = self._cross_entropy(hidden_states[counts], codes[counts], num_rows)
         if num_items_in_batch is None:
             num_items_in_batch = num_nonzero.clamp(min=1)
         elif torch.is_tensor(num_items_in_batch):
             num_items_in_batch = num_items_in_batch.to(loss.device)
         return loss / num_items_in_batch
+
+    def _cross_entropy(
+        self, hidden_states: torch.Tensor, codes: torch.LongTensor, num_rows: int
+    ) -> tuple[torch.Tensor, torch.LongTensor]:
+        if self.has_plain_head:
+            return linear_cross_entropy(hidden_states, self.lm_head.weight, codes, self._visual_classes, num_rows)
+        return checkpointed_cross_entropy(self.visual_logits, hidden_states, codes, num_rows)
+
+    def _codes_of(self, labels: torch.LongTensor) -> torch.LongTensor:
+        """The visual codes to predict, `IGNORED_LABEL` where a label is no visual id."""
+        codes = labels - self.config.visual_token_offset
+        return codes.masked_fill((codes < 0) | (codes >= self.config.visual_vocab_size), IGNORED_LABEL)
+
+    def _check_all_count(self, labels: torch.LongTensor, codes: torch.LongTensor) -> None:
+        """The Trainer takes every label but -100 for one that counts. Graphs cannot look."""
+        if torch.compiler.is_compiling() or labels.is_meta:
+            return
+        is_other = (labels != IGNORED_LABEL) & (codes == IGNORED_LABEL)
+        if is_other.any():
+            start, end = self._visual_classes.start, self._visual_classes.stop
+            raise ValueError(
+                f"`labels` must be visual ids ({start} to {end - 1}) or {IGNORED_LABEL} where `num_items_in_batch` "
+                f"divides the loss, as a Trainer counts all others too, got {labels[is_other][0].item()}. Set what is not to be "
+                f"predicted to {IGNORED_LABEL}: `labels.masked_fill((labels < {start}) | (labels >= {end}), "
+                f"{IGNORED_LABEL})`."
+            )
+
+    @torch.no_grad()
+    def _logits_at_labels(self, hidden_states: torch.Tensor, labels: torch.LongTensor) -> torch.Tensor:
+        """Visual logits `(batch, length, codes)`, 0 where no label counts; made in chunks, without a copy of them all."""
+        counts = self._codes_of(labels).flatten() != IGNORED_LABEL
+        rows = hidden_states.flatten(0, 1)
+        logits = None
+        for index in counts.nonzero()[:, 0].split(self.num_rows_per_chunk(rows.device)):
+            chunk = self.visual_logits(rows[index])
+            if logits is None:
+                logits = chunk.new_zeros(len(rows), chunk.shape[-1])
+            logits[index] = chunk
+        return logits.unflatten(0, labels.shape)
+
+
+def _check_keeps_all_logits(logits_to_keep: int | torch.Tensor) -> None:
+    if torch.is_tensor(logits_to_keep) or logits_to_keep != 0:
+        raise ValueError(f"`logits_to_keep` must be 0 with `labels`, got {logits_to_keep}.")
 
 
 def _is_row_index(logits_to_keep: int | torch.Tensor) -> bool:

@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from tiny_models import tiny_batch_config
+from tiny_models import NUM_CODES, VISUAL_TOKEN_OFFSET, tiny_batch_config, tiny_config
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Trainer, TrainingArguments
 
@@ -337,8 +337,10 @@ def test_trains_with_a_stock_trainer(config, tmp_path):
     assert losses[-1] < losses[0] - 0.3
     assert trainer.evaluate()["eval_loss"] < losses[0]
 
-    # Nor does an evaluation collect logits when it is not for the loss alone.
+    # An evaluation that is not for the loss alone collects logits of every clip, or none if batches say so.
     trainer.compute_metrics = lambda prediction: {"predictions": len(prediction.predictions)}
+    assert trainer.evaluate()["eval_predictions"] == len(dataset)
+    trainer.data_collator.skip_logits = True
     metrics = trainer.evaluate()
     assert metrics["eval_predictions"] == 0 and metrics["eval_loss"] < losses[0]
 
@@ -421,3 +423,19 @@ def test_empty_batches(config):
 def test_bad_settings(config, changes, message):
     with pytest.raises(ValueError, match=message):
         make_collator(config, **changes)
+
+
+def test_ends_of_lines_are_no_labels_wherever_their_id_is():
+    config = tiny_config(
+        new_line_token_id=VISUAL_TOKEN_OFFSET + NUM_CODES, vocab_size=VISUAL_TOKEN_OFFSET + NUM_CODES + 1
+    )
+    codes = torch.full((2, 4, 4), NUM_CODES - 1)
+    collator = DataCollatorForDiffusionForcing(config, minimum_mask_ratio=1.0, seed=0)
+    batch = collator([{"codes": codes, "text_ids": [5], "fps": 4}])
+    labels = batch["labels"][batch["labels"] != -100]
+    assert labels.tolist() == [VISUAL_TOKEN_OFFSET + NUM_CODES - 1] * codes.numel()
+
+
+def test_batches_hold_skip_logits_if_told(config):
+    assert make_collator(config, skip_logits=False)([make_feature()])["skip_logits"] is False
+    assert "skip_logits" not in make_collator(config)([make_feature()])

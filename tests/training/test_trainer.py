@@ -10,6 +10,7 @@ import socket
 from pathlib import Path
 
 import pytest
+import torch
 from accelerate.state import AcceleratorState
 
 from lumos_hf import LumosVideoPipeline, demo_checkpoint
@@ -155,6 +156,72 @@ def test_frame_losses_are_logged_and_plotted(tmp_path, clips):
     assert (tmp_path / "frame_loss.png").stat().st_size > 0
     with pytest.raises(ValueError, match="`clips` must hold at least one clip"):
         FrameLossCallback(trainer, [])
+
+
+@pytest.mark.parametrize("preprocessed", (False, True))
+def test_metrics_of_a_stock_trainer(tmp_path, clips, preprocessed):
+    """Over batches of different lengths; every label is compared with what the model says of it."""
+    measured = []
+
+    def compute_metrics(prediction):
+        counts = prediction.label_ids != -100
+        codes = prediction.predictions if preprocessed else prediction.predictions.argmax(-1)
+        offset = trainer.model.config.visual_token_offset
+        measured.extend(codes[counts].tolist())
+        return {"accuracy": (codes[counts] + offset == prediction.label_ids[counts]).mean()}
+
+    trainer = runs.build_trainer(
+        tmp_path,
+        clips,
+        per_device_eval_batch_size=5,
+        compute_metrics=compute_metrics,
+        preprocess_logits_for_metrics=(lambda logits, labels: logits.argmax(-1)) if preprocessed else None,
+    )
+    metrics = trainer.evaluate()
+
+    model, collator = trainer.model, trainer.data_collator
+    expected, correct, total = [], 0, 0.0
+    for start in range(0, len(clips), 5):
+        batch = collator(clips[start : start + 5])
+        counts = batch["labels"] != -100
+        with torch.no_grad():
+            logits = model(**{**batch, "labels": None}, logits_to_keep=counts, visual_logits_only=True).logits
+            total += model(**batch, num_items_in_batch=1, skip_logits=True).loss.item()
+        expected += logits.argmax(-1).tolist()
+        correct += (logits.argmax(-1) + model.config.visual_token_offset == batch["labels"][counts]).sum().item()
+    assert measured == expected
+    assert metrics["eval_accuracy"] == pytest.approx(correct / len(expected))
+    assert metrics["eval_loss"] == pytest.approx(total / len(expected), rel=0.05)
+
+
+def test_predictions_with_a_cache(tmp_path, clips):
+    trainer = runs.build_trainer(tmp_path, clips)
+    collate = trainer.data_collator
+    trainer.data_collator = lambda features: {**collate(features), "use_cache": True}
+    prediction = trainer.predict(clips[:3])
+    assert prediction.predictions.shape == (*prediction.label_ids.shape, 64)
+
+
+def test_evaluation_of_the_loss_alone_makes_no_logits(tmp_path, clips):
+    trainer = runs.build_trainer(tmp_path, clips)
+    expected = trainer.evaluate()["eval_loss"]
+    trainer.data_collator.skip_logits = True
+    assert trainer.predict(clips[:2]).predictions == ()
+    assert trainer.evaluate()["eval_loss"] == expected
+
+
+def test_labels_of_everything_are_refused(tmp_path, clips):
+    trainer = runs.build_trainer(tmp_path, clips, max_steps=1)
+    collate = trainer.data_collator
+    trainer.data_collator = lambda features: {**(batch := collate(features)), "labels": batch["input_ids"]}
+    with pytest.raises(ValueError, match="`labels` must be visual ids .* as a Trainer counts all others too"):
+        trainer.train()
+
+
+def test_smoothing_over_all_of_the_vocabulary_is_refused(tmp_path, clips):
+    trainer = runs.build_trainer(tmp_path, clips, max_steps=1, label_smoothing_factor=0.1)
+    with pytest.raises(ValueError, match="`label_smoothing_factor`, which would smooth over text as well"):
+        trainer.train()
 
 
 def test_samples_do_not_disturb_the_run(tmp_path, unbroken):

@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -66,7 +67,14 @@ def batched_clips() -> BatchedDataset:
     return BatchedDataset(clips, BucketBatchSampler(clips, image_batch_size=2, video_batch_size=2, seed=SEED))
 
 
-def build_trainer(output: Path, dataset: Dataset, callbacks: list[TrainerCallback] = (), **changes) -> Trainer:
+def build_trainer(
+    output: Path,
+    dataset: Dataset,
+    callbacks: list[TrainerCallback] = (),
+    compute_metrics: Callable | None = None,
+    preprocess_logits_for_metrics: Callable | None = None,
+    **changes,
+) -> Trainer:
     arguments = {
         "output_dir": str(output),
         "per_device_train_batch_size": 1,
@@ -93,6 +101,8 @@ def build_trainer(output: Path, dataset: Dataset, callbacks: list[TrainerCallbac
         train_dataset=dataset,
         eval_dataset=dataset,
         callbacks=list(callbacks),
+        compute_metrics=compute_metrics,
+        preprocess_logits_for_metrics=preprocess_logits_for_metrics,
     )
 
 

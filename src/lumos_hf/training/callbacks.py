@@ -49,7 +49,7 @@ class FrameLossCallback(TrainerCallback):
         if not len(clips):
             raise ValueError("`clips` must hold at least one clip, got none.")
         self.trainer = trainer
-        collator = replace(trainer.data_collator, prompt_drop_probability=0)
+        collator = replace(trainer.data_collator, prompt_drop_probability=0, skip_logits=None)
         features = [{**clips[index], "seed": index} for index in range(len(clips))]
         size = trainer.args.per_device_eval_batch_size
         self.batches = [collator(features[start : start + size]) for start in range(0, len(features), size)]

@@ -93,6 +93,9 @@ class DataCollatorForDiffusionForcing:
             Seeds a generator of the collator's own, offset by the number of the data loader's worker. By default the
             draws come from torch's default generator, which the Trainer seeds. The seed of a feature goes before both.
         mask_rate_decay (`float`, defaults to 0.9): what `"decaying_tube"` multiplies the rate by, frame by frame.
+        skip_logits (`bool`, *optional*):
+            What batches tell the model of the same argument. A `Trainer` that evaluates the loss alone is spared the
+            logits of all labels with `True`.
 
     Raises:
         ValueError: for an unknown strategy or schedule, or a number outside [0, 1].
@@ -106,6 +109,7 @@ class DataCollatorForDiffusionForcing:
     prompt_drop_probability: float = 0.1
     seed: int | None = None
     mask_rate_decay: float = 0.9
+    skip_logits: bool | None = None
     _scheduler: MaskDecodingScheduler = field(init=False, repr=False, compare=False)
     _generator: torch.Generator | None = field(init=False, repr=False, compare=False, default=None)
 
@@ -116,13 +120,14 @@ class DataCollatorForDiffusionForcing:
                 raise ValueError(f"`{name}` must lie in [0, 1], got {getattr(self, name)}.")
         self._scheduler = MaskDecodingScheduler(mask_schedule=self.mask_schedule)
 
-    def __call__(self, features: list[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+    def __call__(self, features: list[Mapping[str, Any]]) -> dict[str, Any]:
         """
         Args:
             features: B clips, of any sizes.
 
         Returns:
-            `input_ids`, `labels` and `attention_mask`, each int64 `(B, L)`, padded on the right.
+            `input_ids`, `labels` and `attention_mask`, each int64 `(B, L)`, padded on the right, and `skip_logits` if it
+            was set.
 
         Raises:
             ValueError: for a bad feature, or a sequence that is longer than `config.max_position_embeddings`; the
@@ -139,7 +144,8 @@ class DataCollatorForDiffusionForcing:
             self._row(clip, [] if dropped else prefix, mask)
             for clip, prefix, dropped, mask in zip(clips, prefixes, is_dropped, masks, strict=True)
         ]
-        return self._pad(rows)
+        switches = {} if self.skip_logits is None else {"skip_logits": self.skip_logits}
+        return {**self._pad(rows), **switches}
 
     def _read_clip(self, index: int, feature: Mapping[str, Any]) -> _Clip:
         name = _feature_name(index, feature)
@@ -293,7 +299,9 @@ class DataCollatorForDiffusionForcing:
     ) -> tuple[torch.LongTensor, torch.LongTensor]:
         """Token ids and labels of one row."""
         is_masked = self._mask_in_sequence(clip, content_mask)
-        is_labelled = is_masked & (clip.visual_ids >= self.config.visual_token_offset)
+        # Ends of lines are masked too. They may have an id above those of the codes as well as below.
+        codes = clip.visual_ids - self.config.visual_token_offset
+        is_labelled = is_masked & (codes >= 0) & (codes < self.config.visual_vocab_size)
         visual_input_ids = clip.visual_ids.masked_fill(is_masked, self.config.mask_token_id)
         visual_labels = clip.visual_ids.masked_fill(~is_labelled, IGNORED_LABEL)
 

@@ -105,6 +105,11 @@ def build_trainer(
     Raises:
         ValueError: if the set cannot be used with this checkpoint or is too small, or an argument is out of range.
     """
+    if training_arguments.label_smoothing_factor != 0:
+        raise ValueError(
+            "`label_smoothing_factor` must be 0, as a Trainer would smooth over text as well as visual codes, got "
+            f"{training_arguments.label_smoothing_factor}."
+        )
     collator = DataCollatorForDiffusionForcing(
         pipe.transformer.config,
         pipe.tokenizer,
@@ -112,6 +117,7 @@ def build_trainer(
         mask_schedule=arguments.mask_schedule,
         minimum_mask_ratio=arguments.minimum_mask_ratio,
         prompt_drop_probability=arguments.prompt_drop_probability,
+        skip_logits=True,
     )
     dataset = load_tokenized_dataset(arguments.data, video_tokenizer_checksum(pipe.vqvae))
     if not 1 <= arguments.eval_clips < len(dataset):
