@@ -22,13 +22,14 @@ from typer.core import TyperCommand, TyperOption
 
 from . import __version__
 from .demo import demo_checkpoint
-from .generation_defaults import check_settings, resolve_default
+from .generation_defaults import OFFICIAL_CHECKPOINTS, OFFICIAL_REPOSITORY, check_settings, resolve_default
 
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
 
+    from .conversion.official_release import ConversionPlan
     from .data.shard_work import TokenizationSummary
     from .pipeline_lumos_video import LumosVideoPipeline
 
@@ -641,29 +642,59 @@ def export_remote_code(
         export_remote_code(model, output)
 
 
-@app.command()
+@app.command(cls=_Command, epilog=f"Checkpoints of RELEASE: {', '.join(OFFICIAL_CHECKPOINTS)}.")
 def convert(
-    lumos: Annotated[
-        str,
-        typer.Option(
-            metavar="DIR_OR_REPO", help="The official model: config.json and safetensors.", show_default=False
-        ),
-    ],
-    cosmos: Annotated[
-        str,
-        typer.Option(
-            metavar="DIR_OR_REPO",
-            help="NVIDIA's Cosmos-Tokenizer-DV4x8x8: encoder.jit and decoder.jit.",
-            show_default=False,
-        ),
-    ],
-    text_tokenizer: Annotated[
-        str,
-        typer.Option(metavar="FILE_OR_DIR_OR_REPO", help="The official text_tokenizer.json.", show_default=False),
-    ],
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="DIR", help="A new directory.", show_default=False)
     ],
+    release: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="RELEASE",
+            help=f"The official release, {OFFICIAL_REPOSITORY}, or a directory laid out like it.",
+            show_default=False,
+        ),
+    ] = None,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Which one of RELEASE, see below. What it was made for becomes its defaults.",
+            show_default=False,
+        ),
+    ] = None,
+    lumos: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR_OR_REPO",
+            help="The official model instead of a release: config.json and safetensors.",
+            show_default=False,
+        ),
+    ] = None,
+    cosmos: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR_OR_REPO",
+            help="NVIDIA's Cosmos-Tokenizer-DV4x8x8: encoder.jit and decoder.jit.",
+            show_default="NVIDIA's repository",
+        ),
+    ] = None,
+    text_tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE_OR_DIR_OR_REPO",
+            help="The official text_tokenizer.json, or the tokenizer.json of Chameleon or Lumina-mGPT.",
+            show_default="Lumina-mGPT's repository",
+        ),
+    ] = None,
+    code_names: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE_OR_DIR_OR_REPO",
+            help="The official text_tokenizer.json, for the ids of the visual codes where --text-tokenizer has none.",
+            show_default="that of the release, or 65536 + code",
+        ),
+    ] = None,
     dtype: Annotated[
         Dtype | None,
         typer.Option(metavar="DTYPE", help=DTYPE_HELP, show_default="that of each part"),
@@ -700,12 +731,17 @@ def convert(
             rich_help_panel=DEFAULTS,
         ),
     ] = None,
+    check_only: Annotated[
+        bool, typer.Option("--check-only", help="Say what would be written and what is missing, and write nothing.")
+    ] = False,
 ) -> None:
     """
     Make a checkpoint of an official release.
 
     What the release consists of is given as directories, or as places on the Hub: USER/NAME[@REVISION][/SUBFOLDER].
     Everything is checked before anything is written.
+
+    Example: lumos-hf convert Alibaba-DAMO-Academy/Lumos-1 --checkpoint 1B/v2-stage2-joint-384p-sft -o lumos-1-1b
 
     Example: lumos-hf convert --lumos Lumos-1-1B --cosmos Cosmos-Tokenizer-DV4x8x8 --text-tokenizer text_tokenizer.json
     -o lumos-1-1b --dtype bf16
@@ -719,22 +755,48 @@ def convert(
         "guidance_scale": guidance_scale,
         "history_mask_ratio": history_mask_ratio,
     }
-    with _short_errors():
-        from .conversion import convert_original_checkpoint
+    from . import conversion
 
-        convert_original_checkpoint(
-            lumos,
-            cosmos,
-            text_tokenizer,
-            output,
-            dtype=None if dtype is None else _torch_dtype(dtype),
-            name=name,
-            pipeline_defaults={name: value for name, value in defaults.items() if value is not None},
-        )
-        typer.echo(f"Wrote {output}. Try it: lumos-hf generate PROMPT --model {output}")
+    if (release is None) == (lumos is None):
+        raise ValueError("Give either RELEASE and `--checkpoint`, or `--lumos`.")
+    options = {
+        "dtype": None if dtype is None else _torch_dtype(dtype),
+        "pipeline_defaults": {name: value for name, value in defaults.items() if value is not None},
+    }
+    if release is not None:
+        if code_names is not None:
+            raise ValueError("`--code-names` goes with `--lumos`; RELEASE has a file of its own.")
+        sources = {"cosmos_dir": cosmos, "text_tokenizer": text_tokenizer}
+        if check_only:
+            return _report_plan(
+                conversion.plan_official_release(release, checkpoint, output, **sources, **options), output
+            )
+        conversion.convert_official_release(release, checkpoint, output, name=name, **sources, **options)
+    else:
+        if checkpoint is not None:
+            raise ValueError("`--checkpoint` goes with RELEASE, got `--lumos`.")
+        parts = (lumos, cosmos, text_tokenizer, output)
+        if check_only:
+            return _report_plan(conversion.plan_conversion(*parts, code_names=code_names, **options), output)
+        conversion.convert_original_checkpoint(*parts, code_names=code_names, name=name, **options)
+    typer.echo(f"Wrote {output}. Try it: lumos-hf generate PROMPT --model {output}")
 
 
-@app.command()
+def _report_plan(plan: "ConversionPlan", output: Path) -> None:
+    typer.echo(f"Would write {output}:")
+    for line in plan.written:
+        typer.echo(f"  {line}")
+    typer.echo("Defaults: " + ", ".join(f"{name} {value}" for name, value in plan.defaults.items()))
+    for source, size in plan.downloaded.items():
+        typer.echo(f"Would download {size / 1e9:.2f} GB from {source}.")
+    for line in plan.missing:
+        typer.secho(f"Missing: {line}", fg=typer.colors.RED, err=True)
+    if plan.missing:
+        raise typer.Exit(2)
+    typer.echo("Nothing is missing.")
+
+
+@app.command(cls=_Command)
 def export(
     model: Annotated[
         str, typer.Option(metavar="DIR_OR_REPO", help="The checkpoint to be exported.", show_default=False)
@@ -749,11 +811,10 @@ def export(
     Gives lumos/, text_tokenizer.json and cosmos/. The weights of the video tokenizer come as safetensors under their
     official names, to be loaded into the official network.
     """
-    with _short_errors():
-        from .conversion import export_original_checkpoint
+    from .conversion import export_original_checkpoint
 
-        export_original_checkpoint(model, output)
-        typer.echo(f"Wrote {output}.")
+    export_original_checkpoint(model, output)
+    typer.echo(f"Wrote {output}.")
 
 
 def main() -> None:

@@ -23,6 +23,21 @@ OFFICIAL_DEFAULTS = {
 }
 OFFICIAL_IMAGE_FPS = 1
 
+OFFICIAL_REPOSITORY = "Alibaba-DAMO-Academy/Lumos-1"
+_IMAGES = {"num_frames": 1, "guidance_scale": 16.0}
+_SMALL = {"height": 256, "width": 448}
+# The checkpoints of the official release, and where what each was made for is not the above.
+OFFICIAL_CHECKPOINTS: dict[str, dict[str, int | float]] = {
+    f"{size}/{stage}": defaults
+    for size in ("1B", "3B")
+    for stage, defaults in {
+        "stage-1-image": {**_SMALL, **_IMAGES},
+        "stage-2-joint": _SMALL,
+        "stage-2-joint-384p": {},
+        "v2-stage2-joint-384p-sft": {},
+    }.items()
+}
+
 # A size token stands for so many pixels.
 SIZE_MULTIPLE = 32
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 from safetensors.torch import load_file, save_file
-from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers, processors
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, pre_tokenizers, processors
 from tokenizers.models import BPE
 
 
@@ -86,6 +86,62 @@ def text_tokenizer(num_codes, visual_token_offset=VISUAL_TOKEN_OFFSET):
     special = [*SPECIAL_TOKENS.values(), *(name for name in names if "reserved" in name and int(name[9:14]) > 8190)]
     tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in special])
     return tokenizer
+
+
+def chameleon_tokenizer():
+    """The content of a `tokenizer.json` with the layout of Chameleon's, without its 49,000 merges but a few."""
+    names = [SPECIAL_TOKENS.get(token_id, f"<reserved{token_id - 4:05d}>") for token_id in range(16384)]
+    names[4:8196] = [f"IMGIMG{''.join('ABCDEFGHIJ'[int(digit)] for digit in str(code))}Z" for code in range(8192)]
+    names[8198:8710] = [f"<sentinel:{index}>" for index in range(512)]
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    letters = [*map(chr, printable), *(chr(256 + index) for index in range(68))]
+    pairs = ("t h", "h e", "t he", "Ġ t", "Ġt he", "i n", "Ġ Ġ", "1 2", "V I", "Z x")
+    merges = [tuple(pair.split(" ")) for pair in pairs]
+    entries = dict.fromkeys([*names, *letters, *("".join(pair) for pair in merges)])
+    tokenizer = Tokenizer(BPE({entry: index for index, entry in enumerate(entries)}, merges))
+    split = pre_tokenizers.Split
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            split(Regex("<sentinel:[0-9]+>"), "isolated"),
+            split(Regex("(IMGIMG)((A|B|C|D|E|F|G|H|I){1,4})Z"), "isolated"),
+            split(Regex("([\t\n]|    |  )"), "isolated"),
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.Punctuation("isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in names])
+    return json.loads(tokenizer.to_str())
+
+
+def as_official_script_writes(content, num_codes):
+    """`text_tokenizer.json` of a release: another version, and the new tokens as a list in the list of added ones."""
+    ids = {code_name(code): 65536 + code for code in range(num_codes)}
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    split = {
+        "type": "Split",
+        "pattern": {"Regex": "(VIDVID)((A|B|C|D|E|F|G|H|I|J){1,5})Z"},
+        "behavior": "Isolated",
+        "invert": False,
+    }
+    splits = [*content["pre_tokenizer"]["pretokenizers"], split]
+    return {
+        **content,
+        "version": "2.0",
+        "added_tokens": [
+            *content["added_tokens"],
+            [{"id": token_id, "content": name, **flags} for name, token_id in ids.items()],
+        ],
+        "pre_tokenizer": {**content["pre_tokenizer"], "pretokenizers": splits},
+        "model": {**content["model"], "vocab": {**content["model"]["vocab"], **ids}},
+    }
+
+
+def mended(content):
+    """What the official script writes as the library can load it."""
+    *tokens, nested = content["added_tokens"]
+    return {**content, "version": "1.0", "added_tokens": [*tokens, *nested]}
 
 
 def save_shards(weights, directory, num_shards=3):

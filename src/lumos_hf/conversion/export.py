@@ -7,23 +7,25 @@ which is code and weights in one: its weights come back under their official nam
 the official network. Its resampling convolutions that are built but not used are gone since the conversion.
 """
 
+import json
 from pathlib import Path
+from typing import Any
 
 from accelerate import init_empty_weights
 from transformers import PreTrainedTokenizerFast
 
 from ..configuration_lumos import LumosConfig
 from ..cosmos_video_tokenizer import CosmosVideoTokenizer
-from ..files import write_json
+from ..files import write_json, write_text
 from .cosmos import official_cosmos_config, official_cosmos_names
 from .lumos import LUMOS_WEIGHT_FILES, check_lumos_weights, official_lumos_config
-from .text_tokenizer import check_text_tokenizer
+from .sources import local_source
+from .text_tokenizer import add_visual_codes, check_text_tokenizer, take_visual_codes
 from .weight_files import (
     WeightFiles,
     check_fit,
     check_new_directory,
     existing_file,
-    local_source,
     new_directory,
     write_tensors,
     write_weights,
@@ -63,9 +65,7 @@ def export_original_checkpoint(model_dir: str | Path, output_dir: str | Path) ->
     weights = WeightFiles(model_dir / "transformer", LUMOS_WEIGHT_FILES)
     stored_names = list(weights)
     check_lumos_weights(weights, config)
-    existing_file(model_dir, "tokenizer/tokenizer.json")
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(model_dir / "tokenizer")
-    check_text_tokenizer(tokenizer, config)
+    text_tokenizer = _official_text_tokenizer(model_dir, config)
     vqvae, vqvae_weights = _open_vqvae(existing_file(model_dir, "vqvae/config.json").parent)
     lumos_config, cosmos_config = official_lumos_config(config), official_cosmos_config(vqvae)
 
@@ -74,12 +74,30 @@ def export_original_checkpoint(model_dir: str | Path, output_dir: str | Path) ->
         (directory / "lumos").mkdir()
         write_json(directory / "lumos" / "config.json", lumos_config, sort_keys=True)
         write_weights(weights, stored_names, directory / "lumos")
-        tokenizer.backend_tokenizer.save(str(directory / "text_tokenizer.json"))
+        write_text(directory / "text_tokenizer.json", json.dumps(text_tokenizer, indent=2, ensure_ascii=False))
         (directory / "cosmos").mkdir()
         write_json(directory / "cosmos" / "config.json", cosmos_config, sort_keys=True)
         official_weights = {official: vqvae_weights[name] for name, official in official_cosmos_names(vqvae).items()}
         write_tensors(official_weights, official_weights, directory / "cosmos" / "model.safetensors")
     return output_dir
+
+
+def _official_text_tokenizer(model_dir: Path, config: LumosConfig) -> dict[str, Any]:
+    """The content of `text_tokenizer.json`: the text tokenizer of a checkpoint, with a name for every visual code."""
+    file = model_dir / "tokenizer" / "tokenizer.json"
+    if not file.is_file():
+        raise ValueError(f"'{model_dir}' has no official text tokenizer to export: there is no tokenizer/{file.name}.")
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(file.parent)
+    content, code_ids = take_visual_codes(json.loads(tokenizer.backend_tokenizer.to_str()), file)
+    expected = range(config.visual_token_offset, config.visual_token_offset + config.visual_vocab_size)
+    if code_ids not in (None, expected):
+        raise ValueError(f"`text_tokenizer` must have the visual codes at {expected}, got {code_ids} in '{file}'.")
+    if code_ids is None:
+        try:
+            check_text_tokenizer(tokenizer, config, file)
+        except ValueError as error:
+            raise ValueError(f"'{model_dir}' has no official text tokenizer to export: {error}") from error
+    return add_visual_codes(content, expected)
 
 
 def _open_vqvae(directory: Path) -> tuple[CosmosVideoTokenizer, WeightFiles]:

@@ -1,6 +1,6 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
 """
-Files of checkpoints, here and on the Hub: finding, reading, comparing and writing them.
+Files of checkpoints: finding, reading, comparing and writing them.
 
 Weights are read and written one tensor at a time, so that no model has to fit into memory. Pickle files and TorchScript
 archives are read as tensors only: no code in them is run.
@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import parse_hf_uri, snapshot_download
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from tqdm import tqdm
@@ -32,40 +31,6 @@ Shapes = Mapping[str, tuple[int, ...]]
 WEIGHT_DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 
 _KINDS = {".safetensors": "a safetensors file", ".jit": "a TorchScript archive"}
-
-
-def local_source(argument: str, source: str | Path, patterns: Iterable[str]) -> Path:
-    """
-    Where a file or directory lies on this machine; one on the Hub is downloaded first.
-
-    Args:
-        argument: the name that the user knows `source` by.
-        source: an existing path, or a location on the Hub, `USER/NAME[@REVISION][/SUBFOLDER]`.
-        patterns: names of the files that are needed, inside the subfolder.
-
-    Raises:
-        ValueError: if `source` is neither.
-        OSError: if it cannot be downloaded. What is there already is kept, and continued by the next try.
-    """
-    if Path(source).exists():
-        return Path(source)
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+(@.+)?(/.+)?", str(source)):
-        raise ValueError(
-            f"`{argument}` must be an existing path or a Hub location USER/NAME[@REVISION][/SUBFOLDER], got '{source}'."
-        )
-    location = parse_hf_uri(f"hf://models/{source}")
-    folder = location.path_in_repo
-    wanted = [folder, *(f"{folder}/{pattern}" for pattern in patterns)] if folder else list(patterns)
-    try:
-        snapshot = snapshot_download(location.id, revision=location.revision, allow_patterns=wanted)
-    except OSError as error:
-        raise OSError(
-            f"`{argument}` '{source}' is no path here, and could not be downloaded from the Hub: {error}"
-        ) from error
-    path = Path(snapshot) / folder
-    if not path.exists():
-        raise ValueError(f"`{argument}` '{source}' is not in the repository '{location.id}' on the Hub.")
-    return path
 
 
 def existing_file(directory: Path, name: str) -> Path:
@@ -117,9 +82,10 @@ def _is_named_tensor(item: tuple[Any, Any]) -> bool:
 
 
 @contextmanager
-def reading(path: Path, kind: str) -> Iterator[None]:
+def reading(path: Path, kind: str, argument: str | None = None) -> Iterator[None]:
     """
-    Turns what goes wrong inside into a `ValueError` which says that the file at `path` must be `kind`, in one line.
+    Turns what goes wrong inside into a `ValueError` which says that the file at `path`, given as `argument`, must be
+    `kind`, in one line.
 
     Damaged files lead to exceptions of all types inside the libraries that read them. That the file cannot be opened
     stays an `OSError`.
@@ -129,7 +95,8 @@ def reading(path: Path, kind: str) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and error.filename is not None:
             raise
-        raise ValueError(f"'{path}' must be {kind}, but could not be read: {first_line(error)}") from error
+        given = f"'{path}'" if argument is None else f"`{argument}` '{path}'"
+        raise ValueError(f"{given} must be {kind}, but could not be read: {first_line(error)}") from error
 
 
 def first_line(error: Exception) -> str:
