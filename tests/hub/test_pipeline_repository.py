@@ -2,6 +2,8 @@
 """What is in a saved checkpoint; loading is in test_pipeline_lumos_video.py, the Hub in test_hub.py."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -61,3 +63,39 @@ def test_a_checkpoint_without_a_file_is_not_pushed(tmp_path):
     (tmp_path / "model_index.json").write_text('{"vqvae": ["a", "b"]}')
     result = CliRunner().invoke(app, ["push", "--model", str(tmp_path), "--repo", "someone/lumos"])
     assert result.exit_code == 2 and "has no vqvae/config.json" in result.stderr
+
+
+def test_every_keyword_is_passed_on_or_refused(pipe, tmp_path):
+    with pytest.raises(TypeError, match="`max_shards` is no argument of `save_pretrained`"):
+        pipe.save_pretrained(tmp_path / "new", max_shards=2)
+    with pytest.raises(TypeError, match="`repo_id` is no argument of `save_pretrained` without `push_to_hub=True`"):
+        pipe.save_pretrained(tmp_path / "new", repo_id="me/mine")
+    assert not (tmp_path / "new").exists()
+
+
+# Saves the demo to a directory; dies at the operation on files of that number, as by a signal that nobody handles.
+KILLED = """
+import os, sys
+import lumos_hf
+pipe = lumos_hf.LumosVideoPipeline.from_pretrained(lumos_hf.demo_checkpoint())
+left = int(sys.argv[2])
+def die(event, arguments):
+    global left
+    if event in ("open", "os.rename", "os.link", "os.remove", "os.rmdir", "os.mkdir", "ctypes.call_function"):
+        if event != "open" or arguments[1] not in (None, "r", "rb"):
+            left -= 1
+            if left == 0:
+                os._exit(9)
+sys.addaudithook(die)
+pipe.save_pretrained(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("operation", [1, 4, 9, 16, 25, 36, 49, 64])
+def test_a_killed_save_leaves_a_whole_checkpoint(pipe, tmp_path, operation):
+    pipe.save_pretrained(tmp_path / "checkpoint")
+    (tmp_path / "checkpoint" / "notes.txt").write_text("mine")
+    before = {path.name for path in (tmp_path / "checkpoint").rglob("*")}
+    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "checkpoint"), str(operation)], capture_output=True)
+    LumosVideoPipeline.from_pretrained(tmp_path / "checkpoint")
+    assert {path.name for path in (tmp_path / "checkpoint").rglob("*")} == before

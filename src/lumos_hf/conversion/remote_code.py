@@ -59,7 +59,7 @@ class PipelineRepositoryMixin:
         raise NotImplementedError("Install `lumos_hf` and load with its `LumosVideoPipeline` to publish this pipeline.")
 
 
-def write_lora_card(directory):
+def write_lora_card(directory, weight_name=None):
     """Cards are written by the package."""
 '''
 

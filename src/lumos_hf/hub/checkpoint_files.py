@@ -1,15 +1,19 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
 """Which files a checkpoint consists of, with its weights whole, in shards, or as a variant such as "bf16"."""
 
+import ctypes
 import json
 import os
-from collections.abc import Collection
+import re
+import shutil
+import sys
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 from diffusers import DiffusionPipeline
 
-from ..files import write_json
+from ..files import partial_path, whole_directory, whole_file, write_json
 
 
 CONFIG_FILES = {
@@ -18,6 +22,9 @@ CONFIG_FILES = {
     "vqvae": "config.json",
     "scheduler": "scheduler_config.json",
 }
+# Of Linux's renameat2: paths as they are, and both names stay, exchanged.
+_HERE_FD = -100
+_RENAME_EXCHANGE = 2
 # Without suffix: weights may be stored as a variant, in shards, or pickled.
 WEIGHT_FILES = {"transformer": "model", "vqvae": "diffusion_pytorch_model"}
 
@@ -45,11 +52,11 @@ def missing_files(directory: Path, passed_components: Collection[str] = (), vari
     index_file = directory / DiffusionPipeline.config_name
     if not index_file.is_file():
         return [index_file.name]
-    index = json.loads(index_file.read_text(encoding="utf-8"))
+    index = read_json(index_file)
     stored = [
         component
         for component in CONFIG_FILES
-        if component not in passed_components and index.get(component, [None])[0] is not None
+        if component not in passed_components and _class_entry(index_file, index, component)[0] is not None
     ]
     missing = []
     for component in stored:
@@ -61,17 +68,67 @@ def missing_files(directory: Path, passed_components: Collection[str] = (), vari
     return missing
 
 
+def read_json(file: Path) -> dict[str, Any]:
+    """The JSON object in a file. `ValueError` with its name if it is none."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"'{file}' is no JSON that can be read: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"'{file}' must hold a JSON object, got {str(content)[:40]!r}.")
+    return content
+
+
+def weight_map(index_file: Path) -> dict[str, str]:
+    """Which shard has which tensor. `ValueError` unless the shards are files beside the index."""
+    entries = read_json(index_file).get("weight_map")
+    if not isinstance(entries, dict) or not all(_is_file_name(shard) for shard in entries.values()):
+        raise ValueError(f"'{index_file}' must have a `weight_map` of tensors to names of files beside it.")
+    return entries
+
+
+def _is_file_name(value: Any) -> bool:
+    return isinstance(value, str) and value not in ("", ".", "..") and not set(value) & set("/\\\0")
+
+
+def _class_entry(index_file: Path, index: dict[str, Any], component: str) -> list[str | None]:
+    entry = index.get(component, [None, None])
+    is_entry = (
+        isinstance(entry, list) and len(entry) == 2 and all(part is None or isinstance(part, str) for part in entry)
+    )
+    if not is_entry:
+        raise ValueError(f"`{component}` in '{index_file}' must be a module and a class, got {entry!r}.")
+    return entry
+
+
 def _missing_weights(directory: Path, component: str, variant: str | None) -> list[str]:
     stem = f"{component}/{WEIGHT_FILES[component]}"
     suffixes = [""] if variant is None else [f".{variant}", ""]
     for suffix in suffixes:
         index_file = directory / f"{stem}.safetensors.index{suffix}.json"
         if index_file.is_file():
-            shards = set(json.loads(index_file.read_text(encoding="utf-8"))["weight_map"].values())
-            return sorted(f"{component}/{shard}" for shard in shards if not (directory / component / shard).is_file())
+            shards = weight_map(index_file).values()
+            return sorted(
+                f"{component}/{shard}" for shard in set(shards) if not (directory / component / shard).is_file()
+            )
         if any((directory / f"{stem}{suffix}.{ending}").is_file() for ending in ("safetensors", "bin")):
             return []
     return [f"{stem}.safetensors"]
+
+
+def weight_files(directory: Path, component: str, variant: str | None) -> list[Path]:
+    """The safetensors files of a component that are loaded; there are none where weights are pickled."""
+    for suffix in [""] if variant is None else [f".{variant}", ""]:
+        stem = directory / component / WEIGHT_FILES[component]
+        index_file = stem.with_name(f"{stem.name}.safetensors.index{suffix}.json")
+        if index_file.is_file():
+            return sorted({index_file.with_name(shard) for shard in weight_map(index_file).values()})
+        file = stem.with_name(f"{stem.name}{suffix}.safetensors")
+        if file.is_file():
+            return [file]
+        if file.with_suffix(".bin").is_file():
+            return []
+    return []
 
 
 def file_patterns(component: str, variant: str | None) -> list[str]:
@@ -88,3 +145,88 @@ def update_json(file: Path, **entries: Any) -> None:
     for name in [name for name, value in entries.items() if value is None]:
         del content[name]
     write_json(file, content, sort_keys=True)
+
+
+def replace_checkpoint(directory: Path, write: Callable[[Path], None], variant: str | None = None) -> None:
+    """
+    Writes a checkpoint beside `directory` and puts it in its place in one step, with whatever else was there: files that
+    the new one has not, apart from weights of the same variant.
+
+    Where `directory` cannot be replaced, its files are.
+
+    Args:
+        directory: may exist, or not.
+        write: writes a checkpoint into the empty directory that it is given.
+        variant: of the weights that are written.
+    """
+    directory = directory.resolve()
+    if not directory.exists():
+        with whole_directory(directory) as partial:
+            write(partial)
+        return
+    try:
+        partial = partial_path(directory)
+        partial.mkdir()
+    except OSError:
+        # Nothing can be made beside it.
+        write(directory)
+        return
+    try:
+        write(partial)
+        kept = [file for file in _files_in(directory) if not _is_superseded(file, partial, variant)]
+        for file in kept:
+            _link(directory / file, partial / file)
+        if not _exchange(partial, directory):
+            # The index last: until then it is not taken for complete.
+            files = sorted(
+                set(_files_in(partial)) - set(kept), key=lambda file: file.name == DiffusionPipeline.config_name
+            )
+            for file in files:
+                (directory / file).parent.mkdir(parents=True, exist_ok=True)
+                with whole_file(directory / file) as copy:
+                    shutil.copyfile(partial / file, copy)
+            for file in set(_files_in(directory)) - set(kept) - set(files):
+                (directory / file).unlink()
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _files_in(directory: Path) -> list[Path]:
+    return [path.relative_to(directory) for path in directory.rglob("*") if path.is_symlink() or path.is_file()]
+
+
+def _is_superseded(file: Path, new: Path, variant: str | None) -> bool:
+    """Whether a file of the old checkpoint has no place in the new one."""
+    if (new / file).exists():
+        return True
+    stem = WEIGHT_FILES.get(file.parts[0]) if len(file.parts) == 2 else None
+    suffix = "" if variant is None else re.escape(f".{variant}")
+    shard = r"(-\d+-of-\d+)?"
+    return stem is not None and bool(
+        re.fullmatch(
+            rf"{stem}({suffix}{shard}\.(safetensors|bin)|\.(safetensors|bin)\.index{suffix}\.json)", file.name
+        )
+    )
+
+
+def _link(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:
+        shutil.copy2(source, target, follow_symlinks=False)
+
+
+def _exchange(new: Path, old: Path) -> bool:
+    """Exchanges two directories, in one step where the system can; otherwise the name is free for a moment."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
+    if rename is not None and rename(_HERE_FD, os.fsencode(new), _HERE_FD, os.fsencode(old), _RENAME_EXCHANGE) == 0:
+        return True
+    aside = partial_path(old)
+    try:
+        old.rename(aside)
+    except OSError:
+        return False
+    new.rename(old)
+    aside.rename(new)
+    return True

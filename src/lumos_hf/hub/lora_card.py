@@ -20,6 +20,7 @@ _MAX_WORDS = 20
 def lora_card(
     directory: str | os.PathLike,
     *,
+    weight_name: str | None = None,
     name: str | None = None,
     license: str | None = None,
     base_model: str | None = None,
@@ -33,7 +34,8 @@ def lora_card(
     The card of LoRA weights in a directory, in the layout of diffusers or of peft.
 
     Args:
-        directory: has one file of LoRA weights. A tokenizer beside it, with words of its own, is described as well.
+        directory: has LoRA weights. A tokenizer beside it, with words of its own, is described as well.
+        weight_name: which file, as [`~LumosLoraLoaderMixin.load_lora_weights`] takes it.
         name: what the weights are called, such as `"user/name"`; by default the name of the directory.
         license: identifier, such as `"apache-2.0"`.
         base_model: the checkpoint that they belong to, such as `"user/name"`; by default what their configuration says, if
@@ -50,7 +52,7 @@ def lora_card(
     directory = Path(directory)
     if not directory.is_dir():
         raise ValueError(f"`directory` must be a directory with LoRA weights, got '{directory}'.")
-    file = find_lora_file(directory)
+    file = find_lora_file(directory, weight_name)
     state_dict, config = read_lora_file(file)
     config = {key.removeprefix("transformer."): value for key, value in (config or {}).items()}
     base_model = base_model or _repository(config.get("base_model_name_or_path"))
@@ -71,6 +73,7 @@ def lora_card(
         name=in_string(name or directory.resolve().name),
         base_model=plain_text(base_model) if base_model else None,
         base=in_string(base_model or "the checkpoint that they belong to"),
+        weight_name=in_string(weight_name) if weight_name else None,
         words=[code_span(word) for word in words],
         size=f"{format_count(num_parameters)} parameters in {len(state_dict)} tensors",
         rank=config.get("r") if isinstance(config.get("r"), int) else None,
@@ -83,11 +86,11 @@ def lora_card(
     return card
 
 
-def write_lora_card(directory: Path) -> None:
+def write_lora_card(directory: Path, weight_name: str | None = None) -> None:
     """Writes the card of the LoRA weights in a directory, unless there is a card already."""
     card_file = directory / "README.md"
     if not card_file.is_file():
-        write_text(card_file, str(lora_card(directory)))
+        write_text(card_file, str(lora_card(directory, weight_name=weight_name)))
 
 
 def is_lora_directory(directory: str | os.PathLike) -> bool:

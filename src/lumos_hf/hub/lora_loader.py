@@ -373,7 +373,8 @@ class LumosLoraLoaderMixin(LoraBaseMixin):
                 save_function=save_function,
                 safe_serialization=safe_serialization,
             )
-        _add_card(directory)
+        if safe_serialization and save_function is None:
+            _add_card(directory, weight_name)
 
     def _save_adapter(self, directory: Path, adapter_name: str | None, is_main_process: bool) -> None:
         from peft import get_peft_model_state_dict
@@ -408,11 +409,11 @@ def lora_scale(transformer: torch.nn.Module, scale: float) -> Iterator[None]:
             layer.scaling.update(scaling)
 
 
-def _add_card(directory: Path) -> None:
+def _add_card(directory: Path, weight_name: str | None = None) -> None:
     # What writes cards is large, and not part of checkpoints that carry their code.
     from .lora_card import write_lora_card
 
-    write_lora_card(directory)
+    write_lora_card(directory, weight_name)
 
 
 def _read(

@@ -21,11 +21,24 @@ from transformers.dynamic_module_utils import get_relative_import_files
 
 from ..configuration_lumos import LumosConfig
 from ..modeling_lumos import LumosForCausalLM, LumosModel
-from .checkpoint_files import CONFIG_FILES, WEIGHT_FILES, check_complete, file_patterns, missing_files, update_json
+from .checkpoint_contents import check_contents
+from .checkpoint_files import (
+    CONFIG_FILES,
+    WEIGHT_FILES,
+    check_complete,
+    file_patterns,
+    missing_files,
+    replace_checkpoint,
+    update_json,
+)
 
 
 # What `auto_map` in the configuration of the model names.
 _AUTO_CLASSES = {"AutoConfig": LumosConfig, "AutoModel": LumosModel, "AutoModelForCausalLM": LumosForCausalLM}
+
+
+# Of `save_pretrained` with `push_to_hub`, for `publish`.
+_PUBLISHING_ARGUMENTS = ("repo_id", "commit_message", "private", "token", "create_pr")
 
 
 class PipelineRepositoryMixin:
@@ -38,14 +51,26 @@ class PipelineRepositoryMixin:
         says otherwise.
 
         Raises:
-            ValueError: if files are missing from the directory or the repository; they are listed.
+            ValueError: if files are missing from the directory or the repository, or damaged; they are named.
         """
         if os.path.isdir(pretrained_model_name_or_path):
             check_complete(pretrained_model_name_or_path, kwargs, kwargs.get("variant"))
+            check_contents(pretrained_model_name_or_path, kwargs, kwargs.get("variant"))
         if "torch_dtype" not in kwargs:
             # By default transformers keeps the stored dtype and diffusers does not, so components would differ in theirs.
             kwargs.setdefault("dtype", torch.float32)
-        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        try:
+            return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        except (OSError, ValueError):
+            raise
+        except Exception as error:
+            # Whatever a damaged file makes a library stumble over.
+            if isinstance(error, ImportError) and not isinstance(error, ModuleNotFoundError):
+                raise
+            raise ValueError(
+                f"`pretrained_model_name_or_path` '{pretrained_model_name_or_path}' cannot be loaded: "
+                f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+            ) from error
 
     @classmethod
     def download(cls, pretrained_model_name: str | os.PathLike, **kwargs: Any) -> str:
@@ -57,7 +82,7 @@ class PipelineRepositoryMixin:
         package.
 
         Raises:
-            ValueError: if files are missing from the repository; they are listed.
+            ValueError: if files are missing from the repository, or damaged; they are named.
         """
         names = ("cache_dir", "force_download", "local_files_only", "token", "revision")
         options = {name: kwargs[name] for name in names if kwargs.get(name) is not None}
@@ -76,6 +101,7 @@ class PipelineRepositoryMixin:
             if without_variant:
                 directory = fetch(without_variant, None)
         check_complete(directory, kwargs, variant, name=pretrained_model_name)
+        check_contents(directory, kwargs, variant)
         return directory
 
     def save_pretrained(
@@ -90,11 +116,25 @@ class PipelineRepositoryMixin:
         """
         As [`DiffusionPipeline.save_pretrained`]. The code of the model is saved too, so that
         `AutoModelForCausalLM.from_pretrained(save_directory, subfolder="transformer", trust_remote_code=True)` works
-        without this package. With `push_to_hub`, the other arguments are those of [`~PipelineRepositoryMixin.push_to_hub`].
+        without this package. With `push_to_hub`, the other arguments are those of [`~PipelineRepositoryMixin.push_to_hub`];
+        without it there are none.
+
+        A checkpoint is written beside `save_directory` and takes its place when it is complete. What else was there stays,
+        such as weights of another `variant`. (Of a directory that cannot be replaced, such as a mounted one, the files are
+        written one by one.)
 
         Raises:
-            ValueError: if LoRA weights are loaded, since of a transformer that has some only they would be written.
+            TypeError: for an argument that is not known.
+            ValueError: if LoRA weights are loaded, since of a transformer that has some only they would be written, or
+                `save_directory` is a file.
         """
+        allowed = _PUBLISHING_ARGUMENTS if push_to_hub else ()
+        unknown = [name for name in kwargs if name not in allowed]
+        if unknown:
+            hint = "" if push_to_hub or unknown[0] not in _PUBLISHING_ARGUMENTS else " without `push_to_hub=True`"
+            raise TypeError(f"`{unknown[0]}` is no argument of `save_pretrained`{hint}.")
+        if Path(save_directory).is_file():
+            raise ValueError(f"`save_directory` must be a directory, got the file '{save_directory}'.")
         adapters = getattr(self.transformer, "peft_config", None)
         if adapters:
             raise ValueError(
@@ -102,10 +142,13 @@ class PipelineRepositoryMixin:
                 "them with `save_lora_weights`, or make them part of the transformer with `fuse_lora`, and call "
                 "`unload_lora_weights` first."
             )
-        super().save_pretrained(
-            save_directory, safe_serialization=safe_serialization, variant=variant, max_shard_size=max_shard_size
-        )
-        write_model_code(Path(save_directory))
+        save = super().save_pretrained
+
+        def write(directory: Path) -> None:
+            save(directory, safe_serialization=safe_serialization, variant=variant, max_shard_size=max_shard_size)
+            write_model_code(directory)
+
+        replace_checkpoint(Path(save_directory), write, variant)
         if push_to_hub:
             repo_id = kwargs.pop("repo_id", Path(save_directory).name)
             _add_card(Path(save_directory), repo_id, kwargs.get("token"))

@@ -1,0 +1,109 @@
+# Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
+"""Damaged checkpoints are refused by the name of the file, on one line; none is loaded with weights at random."""
+
+import json
+import random
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from lumos_hf import LumosVideoPipeline, demo_checkpoint
+
+
+TRANSFORMER = "transformer/model.safetensors"
+VQVAE = "vqvae/diffusion_pytorch_model.safetensors"
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    return shutil.copytree(demo_checkpoint(), tmp_path / "checkpoint")
+
+
+def refusal(checkpoint) -> str:
+    with pytest.raises((ValueError, OSError)) as error:
+        LumosVideoPipeline.from_pretrained(checkpoint)
+    assert "\n" not in str(error.value).strip()
+    return str(error.value)
+
+
+@pytest.mark.parametrize("name", [TRANSFORMER, VQVAE])
+def test_missing_tensors_are_named(checkpoint, name):
+    weights = load_file(checkpoint / name)
+    dropped = sorted(weights)[0]
+    del weights[dropped]
+    save_file(weights, checkpoint / name, metadata={"format": "pt"})
+    assert name in (message := refusal(checkpoint)) and f"1 are missing: ['{dropped}']" in message
+
+
+@pytest.mark.parametrize("name", [TRANSFORMER, VQVAE])
+def test_an_empty_file_of_weights_is_refused(checkpoint, name):
+    save_file({}, checkpoint / name, metadata={"format": "pt"})
+    assert f"{name}' must have every tensor of the model" in refusal(checkpoint)
+
+
+def test_missing_tensors_of_a_shard_are_named(checkpoint):
+    pipe = LumosVideoPipeline.from_pretrained(checkpoint)
+    pipe.save_pretrained(checkpoint, max_shard_size="4MB")
+    index = checkpoint / "transformer" / "model.safetensors.index.json"
+    shard = checkpoint / "transformer" / sorted(json.loads(index.read_text())["weight_map"].values())[0]
+    weights = load_file(shard)
+    weights.pop(sorted(weights)[0])
+    save_file(weights, shard, metadata={"format": "pt"})
+    assert "the shards in" in refusal(checkpoint)
+
+
+def test_shards_lie_beside_their_index(checkpoint):
+    weights = load_file(checkpoint / TRANSFORMER)
+    (checkpoint / TRANSFORMER).rename(checkpoint / "elsewhere.safetensors")
+    index = {"metadata": {}, "weight_map": dict.fromkeys(weights, "../elsewhere.safetensors")}
+    (checkpoint / "transformer" / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert "names of files beside it" in refusal(checkpoint)
+
+
+def test_tensors_of_another_shape_are_named(checkpoint):
+    weights = load_file(checkpoint / TRANSFORMER)
+    weights["model.norm.weight"] = torch.ones(3)
+    save_file(weights, checkpoint / TRANSFORMER, metadata={"format": "pt"})
+    assert "the tensor model.norm.weight as (3,)" in refusal(checkpoint)
+
+
+@pytest.mark.parametrize("name", [TRANSFORMER, VQVAE])
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
+def test_truncated_weights_are_named(checkpoint, name, share):
+    content = (checkpoint / name).read_bytes()
+    (checkpoint / name).write_bytes(content[: int(share * len(content))])
+    assert f"{name}' is no safetensors file that can be read" in refusal(checkpoint)
+
+
+JSON_FILES = sorted(path.relative_to(demo_checkpoint()).as_posix() for path in demo_checkpoint().rglob("*.json"))
+
+
+@pytest.mark.parametrize("name", JSON_FILES)
+@pytest.mark.parametrize("damage", [b"", b"[]", b"\xff", b'{"a":', b"[" * 100_000])
+def test_json_that_is_none_is_named(checkpoint, name, damage):
+    (checkpoint / name).write_bytes(damage)
+    assert name in refusal(checkpoint)
+
+
+def test_mutants_are_refused_on_one_line_or_keep_the_weights(checkpoint):
+    """Changed bits of headers and JSON; the complete campaign has more, docs/log.md tells what it found."""
+    expected = LumosVideoPipeline.from_pretrained(checkpoint).transformer.state_dict()
+    rng = random.Random(0)
+    num_refused = 0
+    for name in [TRANSFORMER, *JSON_FILES] * 3:
+        content = (checkpoint / name).read_bytes()
+        end = 8 + int.from_bytes(content[:8], "little") if name.endswith("safetensors") else len(content)
+        mutant = bytearray(content)
+        mutant[rng.randrange(end)] ^= 1 << rng.randrange(8)
+        (checkpoint / name).write_bytes(mutant)
+        try:
+            loaded = LumosVideoPipeline.from_pretrained(checkpoint).transformer.state_dict()
+        except (ValueError, OSError) as error:
+            num_refused += 1
+            assert "\n" not in str(error).strip(), name
+        else:
+            assert all(torch.equal(loaded[key], expected[key]) for key in expected), name
+        (checkpoint / name).write_bytes(content)
+    assert num_refused >= 5
