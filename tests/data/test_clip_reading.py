@@ -1,6 +1,10 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
 import hashlib
+import io
+import resource
 from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -8,7 +12,7 @@ import PIL.Image
 import PIL.ImageOps
 import pytest
 
-from lumos_hf.data.clip_reading import ClipReader
+from lumos_hf.data.clip_reading import ClipReader, _read_timeline
 from lumos_hf.media import write_media
 from lumos_hf.video_processor_lumos import resize_and_crop
 
@@ -16,6 +20,8 @@ from lumos_hf.video_processor_lumos import resize_and_crop
 READER = ClipReader(num_frames=3, fps=5, position="middle", height=32, width=32, buckets=False, seed=0)
 # Frame k of a numbered clip is grey of this level times k, which survives lossy compression.
 STEP = 10
+
+OFFICIAL_VIDEO = Path(__file__).parents[3] / "shared" / "official" / "media" / "01.mp4"
 
 
 @pytest.fixture
@@ -146,3 +152,121 @@ def test_files_without_pictures_are_refused(tmp_path):
     (tmp_path / "text.mp4").write_text("no video" * 100)
     with pytest.raises(av.FFmpegError):
         read(READER, tmp_path / "text.mp4")
+
+
+OFFICIAL = replace(READER, num_frames=84, fps=12, height=32, width=64, frames="official")
+
+
+def write_counted(path, num_frames, rate):
+    """Frame n is grey of n % 16 on the left and of n // 16 on the right."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=rate, options={"crf": "10", "preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = 64, 32, "yuv420p"
+        for number in range(num_frames):
+            levels = np.repeat([number % 16, number // 16], 32)[None, :, None] * 8 + np.zeros((32, 1, 3), int)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(levels.astype(np.uint8), format="rgb24")))
+        container.mux(stream.encode())
+
+
+def counts(frames):
+    left, right = (np.round(frames[:, :, part].mean(axis=(1, 2, 3)) / 8) for part in (slice(4, 28), slice(36, 60)))
+    return (left + 16 * right).astype(int).tolist()
+
+
+@pytest.mark.parametrize(
+    ("rate", "num_frames", "step"),
+    [
+        (Fraction(24000, 1001), 91, 1),
+        (24, 171, 2),
+        (25, 168, 2),
+        (Fraction(30000, 1001), 200, 2),
+        (50, 401, 4),
+        (60, 430, 5),
+    ],
+)
+def test_official_frames_are_counted_around_the_middle(tmp_path, rate, num_frames, step):
+    write_counted(tmp_path / "clip.mp4", num_frames, rate)
+    start = num_frames // 2 - 84 * step // 2
+    assert counts(read(OFFICIAL, tmp_path / "clip.mp4")) == list(range(start, start + 84 * step, step))
+    # What training on 2 seconds sees of them.
+    first = read(replace(OFFICIAL, num_frames=25), tmp_path / "clip.mp4")
+    assert counts(first) == list(range(start, start + 25 * step, step))
+
+
+@pytest.mark.parametrize(
+    ("rate", "num_frames", "message"),
+    [
+        (25, 167, "too short: 167 of the 168 frames around which the official ones are"),
+        (10, 100, "the official frames need a clip of at least 12 frames per second"),
+    ],
+)
+def test_clips_too_short_for_the_official_frames_are_refused(tmp_path, rate, num_frames, message):
+    write_counted(tmp_path / "clip.mp4", num_frames, rate)
+    with pytest.raises(ValueError, match=message):
+        read(OFFICIAL, tmp_path / "clip.mp4")
+
+
+@pytest.mark.skipif(not OFFICIAL_VIDEO.is_file(), reason="the official video is not at hand")
+def test_official_frames_of_the_official_video():
+    with av.open(str(OFFICIAL_VIDEO)) as container:
+        timestamps = sorted(packet.pts for packet in container.demux(video=0) if packet.pts is not None)
+    with OFFICIAL_VIDEO.open("rb") as file:
+        chosen = OFFICIAL._choose_official(_read_timeline(file, OFFICIAL.max_pixels))
+    assert [timestamps.index(timestamp) for timestamp in chosen] == list(range(94, 261, 2))
+
+
+def test_larger_pictures_than_allowed_are_not_decoded(tmp_path, write_numbered):
+    for name in ("clip.mp4", "clip.gif"):
+        path = write_numbered(3, 5, name, size=(64, 64))
+        assert len(read(replace(READER, max_pixels=64 * 64), path)) == 3
+        with pytest.raises((ValueError, av.error.ArgumentError)):
+            read(replace(READER, max_pixels=64 * 64 - 1), path)
+
+
+def test_a_gif_with_a_huge_canvas_is_refused_before_it_is_decoded(tmp_path):
+    write_media(
+        tmp_path / "bomb.gif", [PIL.Image.new("RGB", (8, 8), color) for color in ("red", "blue", "green")], fps=5
+    )
+    content = bytearray((tmp_path / "bomb.gif").read_bytes())
+    content[6:10] = (16000).to_bytes(2, "little") * 2
+    (tmp_path / "bomb.gif").write_bytes(content)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(av.error.ArgumentError):
+        read(READER, tmp_path / "bomb.gif")
+    # In kilobytes. Decoded, it takes 7 GB.
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
+
+
+SDP = """v=0
+o=- 0 0 IN IP4 127.0.0.1
+s=x
+c=IN IP4 127.0.0.1
+t=0 0
+m=video 5004 RTP/AVP 96
+a=rtpmap:96 H264/90000
+"""
+
+
+@pytest.mark.parametrize("name", ("x.mp4", "x.mkv", "x.avi", "x.gif", None))
+@pytest.mark.parametrize(
+    "text",
+    [
+        SDP,
+        "ffconcat version 1.0\nfile clip.mp4\n",
+        "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nclip.mp4\n#EXT-X-ENDLIST\n",
+        '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011"></MPD>',
+    ],
+)
+def test_files_open_nothing_else(write_numbered, tmp_path, monkeypatch, name, text):
+    write_numbered(3, 5)
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / (name or "contents")
+    path.write_text(text)
+    with path.open("rb") as file, pytest.raises(av.FFmpegError):
+        READER.read(file if name else io.BytesIO(file.read()), is_image=False)
+
+
+def test_contents_without_a_name_are_opened_if_they_are_of_a_listed_kind(write_numbered):
+    for name in ("clip.mp4", "clip.gif"):
+        content = io.BytesIO(write_numbered(3, 5, name).read_bytes())
+        assert READER.read(content, is_image=False)[0].shape == (3, 32, 32, 3)

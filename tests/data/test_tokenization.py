@@ -8,6 +8,7 @@ Tokenising whole sets with the demo checkpoint.
 import json
 import multiprocessing
 import os
+import pathlib
 import random
 import re
 import shutil
@@ -25,6 +26,8 @@ from typer.testing import CliRunner
 
 from lumos_hf import CosmosVideoTokenizer, LumosConfig, demo_checkpoint
 from lumos_hf.cli import app
+from lumos_hf.data.clip_listing import ListedClip
+from lumos_hf.data.tokenized_dataset import TokenizedDirectory
 from lumos_hf.evaluation.clips import FPS, caption, draw_clip, single_specs
 from lumos_hf.evaluation.vocabulary import demo_text_tokenizer
 from lumos_hf.files import partial_path
@@ -411,3 +414,200 @@ def test_the_command_tells_bad_data_in_one_line(tmp_path):
     assert result.exit_code == 2
     message = result.stderr.strip().splitlines()[-1]
     assert message == f"Error: '{tmp_path / 'clips.csv'}' must have the columns path, text, got file, caption."
+
+
+def make_unknown_codec(folder):
+    path = folder / "clip.mp4"
+    write_media(path, demo_frames(0)[0], FPS)
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz"))
+    path.with_suffix(".txt").write_text("a red star")
+
+
+def make_name_of_other_encoding(folder):
+    name = os.fsencode(folder / "clip") + b"\xff.png"
+    PIL.Image.new("RGB", (64, 64)).save(name.decode("utf-8", "surrogateescape"))
+    pathlib.Path(os.fsdecode(name)).with_suffix(".txt").write_text("a red star")
+
+
+def make_table(content, name="metadata.jsonl"):
+    def make(folder):
+        write_media(folder / "bad.png", demo_frames(4)[0][:1])
+        (folder / name).write_text(content)
+
+    return make
+
+
+def jsonl(**row):
+    return make_table(json.dumps({"file_name": "bad.png", "text": "a red star", **row}))
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (make_unknown_codec, "there is no decoder for the codec of its video|the file cannot be read"),
+        (make_name_of_other_encoding, "the name of the file is not text in Unicode: surrogates not allowed"),
+        (jsonl(file_name="a" * 5000 + ".png"), "its file cannot be found: File name too long"),
+        (jsonl(file_name="a\0b.png"), "its file cannot be found|there is no such file"),
+        (jsonl(text="a red \ud800 star"), "the caption is not text in Unicode: surrogates not allowed"),
+        (jsonl(text="a red star " * 20_000), "the caption is too long"),
+        (make_table('{"file_name": "bad.png", "text": ' + "[" * 100_000), "the line is not JSON"),
+        (
+            make_table('{"file_name": "bad.png", "text": ' + "1" * 5000 + "}"),
+            "the line is not JSON: Exceeds the limit",
+        ),
+        (
+            make_table(f'file_name,text\nbad.png,"{"a red star " * 20_000}"\n', "metadata.csv"),
+            "the caption is too long",
+        ),
+    ],
+)
+def test_no_clip_ends_the_run(few_clips, tmp_path, make, reason):
+    data = shutil.copytree(few_clips, tmp_path / "data")
+    make(data)
+    summary = tokenize(data, tmp_path / "output")
+    (skipped_clip,) = [
+        clip for clip in summary.skipped if not clip.source.startswith("bad.png") or "caption" in reason
+    ]
+    assert re.match(reason, skipped_clip.reason), skipped_clip.reason
+    assert summary.num_rows == 4
+    assert tokenize(data, tmp_path / "output") == summary
+
+
+def test_damaged_files_are_rows_or_told(few_clips, tmp_path):
+    """Bytes of clips that were changed, cut or doubled at random."""
+    rng = random.Random(0)
+    originals = sorted(path for path in few_clips.iterdir() if path.suffix != ".txt")
+    for number in range(60):
+        original = originals[number % len(originals)]
+        content = bytearray(original.read_bytes())
+        start = rng.randrange(len(content))
+        stop = min(start + rng.choice([1, 4, 64]), len(content))
+        content[start:stop] = rng.choice(
+            [b"", bytes(stop - start), content[start:stop] * 2, rng.randbytes(stop - start)]
+        )
+        path = tmp_path / "data" / f"{number:02d}{original.suffix}"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+        path.with_suffix(".txt").write_text("a red star")
+    summary = tokenize(tmp_path / "data", tmp_path / "output", clips_per_shard=64)
+    assert summary.num_rows + len(summary.skipped) == 60 and summary.num_rows > 0
+    assert all(clip.reason for clip in summary.skipped)
+
+
+@pytest.mark.parametrize(
+    "spoil", (lambda path: path.unlink(), lambda path: path.write_bytes(path.read_bytes()[:-1] + b"x"))
+)
+def test_changed_and_lost_shards_are_noticed_and_made_again(few_clips, tmp_path, spoil):
+    tokenize(few_clips, tmp_path / "output", clips_per_shard=2)
+    before = rows(tmp_path / "output")
+    shard = tmp_path / "output" / "data" / "train-00001-of-00002.parquet"
+    content = shard.read_bytes()
+    spoil(shard)
+    with pytest.raises(
+        ValueError, match="is damaged: '.*train-00001-of-00002.parquet' is (missing|not what was written)"
+    ):
+        load_tokenized_dataset(tmp_path / "output")
+    tokenize(few_clips, tmp_path / "output", clips_per_shard=2)
+    assert shard.read_bytes() == content and rows(tmp_path / "output") == before
+
+
+def test_any_number_of_processes_may_begin_at_once(few_clips, few_output, tmp_path):
+    context = multiprocessing.get_context("fork")
+    for attempt in range(2):
+        output = tmp_path / f"output{attempt}"
+        processes = [context.Process(target=tokenize, args=(few_clips, output)) for _ in range(4)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+        assert [process.exitcode for process in processes] == [0] * 4
+        assert file_names(output) == file_names(few_output)
+        assert rows(output) == rows(few_output)
+
+
+def begin(output, number, barrier):
+    clips = [ListedClip(f"{number}.png", "a red star")]
+    directory = TokenizedDirectory(output)
+    barrier.wait()
+    try:
+        directory.begin_or_resume({"num_shards": 1, "settings": {"seed": 0}}, clips)
+        os._exit(0)
+    except ValueError:
+        os._exit(3)
+
+
+def test_of_several_beginnings_with_other_data_one_wins(tmp_path):
+    context = multiprocessing.get_context("fork")
+    for attempt in range(5):
+        barrier = context.Barrier(4)
+        output = tmp_path / f"output{attempt}"
+        processes = [context.Process(target=begin, args=(output, number % 2, barrier)) for number in range(4)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+        assert sorted(process.exitcode for process in processes) == [0, 0, 3, 3]
+
+
+def test_captions_never_turn_into_layout(few_clips, tmp_path):
+    model = shutil.copytree(demo_checkpoint(), tmp_path / "model")
+    config = json.loads((model / "transformer" / "config.json").read_text())
+    tokenizer = json.loads((model / "tokenizer" / "tokenizer.json").read_text())
+    tokenizer["model"]["vocab"]["zebra"] = config["video_end_token_id"]
+    (model / "tokenizer" / "tokenizer.json").write_text(json.dumps(tokenizer))
+    data = shutil.copytree(few_clips, tmp_path / "data")
+    (data / "0000.txt").write_text("a zebra")
+    (skipped_clip,) = tokenize_dataset(data, model, tmp_path / "output", **SETTINGS).skipped
+    assert re.match(r"token \d+ of the text must be text", skipped_clip.reason)
+
+
+def test_sets_that_were_begun_before_there_were_checksums_go_on(few_clips, tmp_path):
+    tokenize(few_clips, tmp_path / "output", clips_per_shard=2)
+    before = rows(tmp_path / "output")
+    for record in (tmp_path / "output" / "shards").iterdir():
+        content = json.loads(record.read_text())
+        del content["sha256"]
+        record.write_text(json.dumps(content))
+    tokenize(few_clips, tmp_path / "output", clips_per_shard=2)
+    assert rows(tmp_path / "output") == before
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"frames": "all"}, "`frames` must be one of .*'clock', 'official'.*got 'all'"),
+        ({"frames": "official", "fps": 8}, "`fps` must be 12 with `frames='official'`, got 8"),
+        ({"frames": "official", "position": "start"}, "`position` must be 'middle' with `frames='official'`"),
+        ({"frames": "official", "num_frames": 85}, "`num_frames` must be from 1 to 84 .*, got 85"),
+        ({"max_pixels": 0}, "`max_pixels` must be at least 1, got 0"),
+        ({"device": "meta"}, "`device` must be one that holds data, got 'meta'"),
+    ],
+)
+def test_other_bad_arguments_are_refused_before_any_work(few_clips, tmp_path, settings, message):
+    with pytest.raises(ValueError, match=message):
+        tokenize(few_clips, tmp_path / "output", **settings)
+    assert not (tmp_path / "output").exists()
+
+
+def test_official_frames_are_a_setting(few_clips, few_output, tmp_path):
+    output = tmp_path / "output"
+    summary = tokenize_dataset(
+        few_clips, demo_checkpoint(), output, height=64, width=64, frames="official", num_frames=25
+    )
+    assert {clip.reason for clip in summary.skipped} == {
+        "the official frames need a clip of at least 12 frames per second"
+    }
+    settings = json.loads((output / "tokenization.json").read_text())["settings"]
+    assert (settings["frames"], settings["fps"], settings["num_frames"]) == ("official", 12, 25)
+    with pytest.raises(ValueError, match="`.*` must be"):
+        tokenize(few_clips, few_output, frames="official")
+
+
+def test_the_command_refuses_a_rank_that_is_no_number_and_a_device_without_data(few_clips, tmp_path, monkeypatch):
+    result = lumos_hf(few_clips, "-o", tmp_path / "output", "--device", "meta")
+    assert result.exit_code == 2 and "got 'meta'" in result.stderr
+    monkeypatch.setenv("RANK", "abc")
+    result = lumos_hf(few_clips, "-o", tmp_path / "output")
+    assert result.exit_code == 2
+    assert result.stderr.strip().splitlines()[-1].startswith("Error: The environment variable RANK must be an integer")
+    assert not (tmp_path / "output").exists()
