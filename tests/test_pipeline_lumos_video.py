@@ -2,6 +2,8 @@
 import inspect
 import io
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import PIL.Image
@@ -10,16 +12,17 @@ import torch
 from accelerate import cpu_offload
 from diffusers.callbacks import PipelineCallback
 from tiny_models import NUM_CODES, tiny_config
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 from torch.ao.quantization import quantize_dynamic
 from transformers import PreTrainedTokenizerFast
 
-from lumos_hf import modeling_lumos
+from lumos_hf import call_inputs, modeling_lumos
 from lumos_hf.cosmos_video_tokenizer import CosmosVideoTokenizer
 from lumos_hf.decoding.approximations import DecodingApproximations
+from lumos_hf.decoding.frame_decoder import FrameDecoder, guide
 from lumos_hf.generation_defaults import resolve_default
 from lumos_hf.modeling_lumos import LumosForCausalLM
-from lumos_hf.pipeline_lumos_video import LumosPipelineOutput, LumosVideoPipeline, _guide
+from lumos_hf.pipeline_lumos_video import LumosPipelineOutput, LumosVideoPipeline
 from lumos_hf.scheduling_mask_decoding import MaskDecodingScheduler, halton_order
 from lumos_hf.token_layout import UNKNOWN_CODE, prompt_ids, prompt_text, sequence_from_codes, video_duration
 
@@ -230,7 +233,7 @@ def reference_codes(pipe, prefixes, codes, duration, fps, scale, ratio, num_step
 @torch.no_grad()
 def test_equals_a_loop_that_recomputes_everything(code_pipe, negative_prefix, num_given, monkeypatch):
     given = random_codes(1, num_given, H, W) if num_given else None
-    monkeypatch.setattr(code_pipe, "_tokenize", lambda captions, **_: [negative_prefix])
+    monkeypatch.setattr(code_pipe, "encode_prompt", lambda *_, **__: ([PROMPT_IDS], [negative_prefix]))
     codes = codes_of(code_pipe, input_ids=PROMPT_IDS, latents=given, num_frames=13, history_mask_ratio=0.4, seed=3)
 
     start = torch.full((4, H, W), UNKNOWN_CODE)
@@ -362,13 +365,23 @@ def test_forward_passes_per_step(code_pipe):
 
 def test_guidance_of_one_is_the_conditional_branch(code_pipe):
     latents = torch.full((1, H, W), UNKNOWN_CODE)
-    visual_ids = code_pipe._visual_ids([131, 106, 108], latents[:, None])
-    branches = [code_pipe._prefill([prefix], visual_ids, 3) for prefix in (PROMPT_IDS, [])]
+    decoder = FrameDecoder(
+        code_pipe.transformer,
+        code_pipe.scheduler,
+        prefixes=[PROMPT_IDS],
+        negative_prefixes=[[]],
+        header_ids=[131, 106, 108],
+        codes=latents[:, None],
+        num_given=0,
+        num_inference_steps=1,
+        history_mask_ratio=0.5,
+    )
     with torch.no_grad():
-        conditional, unconditional = logits = code_pipe._all_logits(branches, latents)
-        torch.testing.assert_close(_guide(logits, 1.0), conditional, atol=1e-4, rtol=0)
-        torch.testing.assert_close(_guide(logits[:1], 2.5), conditional, atol=0, rtol=0)
-    torch.testing.assert_close(_guide(logits, 2.5), 2.5 * conditional - 1.5 * unconditional, atol=1e-4, rtol=0)
+        branches = decoder._branches_up_to_date(is_guided=True)
+        conditional, unconditional = logits = decoder._all_logits(branches, latents)
+        torch.testing.assert_close(guide(logits, 1.0), conditional, atol=1e-4, rtol=0)
+        torch.testing.assert_close(guide(logits[:1], 2.5), conditional, atol=0, rtol=0)
+    torch.testing.assert_close(guide(logits, 2.5), 2.5 * conditional - 1.5 * unconditional, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("ratio, num_masked", [(0.0, 1), (0.5, 18), (1.0, 36)])
@@ -394,11 +407,18 @@ def test_one_step_is_enough(code_pipe):
 # Fast and plain steps
 
 
+class SchedulerWithOwnStep(MaskDecodingScheduler):
+    """The same step, but the pipeline cannot know that."""
+
+    def step(self, *arguments, **options):
+        return super().step(*arguments, **options)
+
+
 def plain(pipe):
     """The same components, but every step holds all logits and is one call of the scheduler."""
-    result = LumosVideoPipeline(**pipe.components)
+    scheduler = SchedulerWithOwnStep.from_config(pipe.scheduler.config)
+    result = LumosVideoPipeline(**{**pipe.components, "scheduler": scheduler})
     result.set_progress_bar_config(disable=True)
-    result._decode_step = result._plain_decode_step
     return result
 
 
@@ -904,6 +924,382 @@ def test_a_stream_with_model_offload(pipe):
     assert all(torch.equal(*parts) for parts in zip(expected, result, strict=True))
 
 
+# State of a call
+
+
+def streams_in_turns(*streams):
+    """The codes of streams, one frame of each at a time."""
+    parts = [[] for _ in streams]
+    for frames in zip(*streams, strict=True):
+        for part, frame in zip(parts, frames, strict=True):
+            part.append(frame)
+    return [torch.cat(part, dim=1) for part in parts]
+
+
+CALLS = [
+    {"input_ids": PROMPT_IDS, "guidance_scale": 3.0, "num_inference_steps": 3},
+    {"input_ids": [0, 9, 102], "guidance_scale": 1.0, "num_inference_steps": 5},
+    {"input_ids": [0, 3, 4, 5, 102], "guidance_scale": 2.0, "num_inference_steps": 4},
+    {"input_ids": PROMPT_IDS, "guidance_scale": 5.0, "num_inference_steps": 2},
+]
+
+
+@pytest.fixture(scope="module")
+def linear_pipe():
+    """Its temperature depends on the step only if nobody else moves it on, in every frame."""
+    return build_pipeline(tokenizer=None, vqvae=None, scheduler=MaskDecodingScheduler(temperature_decay="linear"))
+
+
+@pytest.mark.parametrize("name", ["code_pipe", "linear_pipe"])
+def test_streams_take_turns(name, request):
+    pipe = request.getfixturevalue(name)
+    expected = [codes_of(pipe, seed=seed, **call) for seed, call in enumerate(CALLS)]
+    streams = [
+        pipe.stream(output_type="latent", generator=torch.Generator().manual_seed(seed), **{**SMALL, **call})
+        for seed, call in enumerate(CALLS)
+    ]
+    for codes, alone in zip(streams_in_turns(*streams), expected, strict=True):
+        assert torch.equal(codes, alone)
+
+
+def test_calls_run_in_threads(pipe, linear_pipe):
+    for each, calls in ((pipe, [{"prompt": caption} for caption in CAPTIONS]), (linear_pipe, CALLS)):
+        output_type = "pt" if each is pipe else "latent"
+
+        def run(seed, each=each, calls=calls, output_type=output_type):
+            generator = torch.Generator().manual_seed(seed)
+            return each(output_type=output_type, generator=generator, **{**SMALL, **calls[seed % 4]}).frames
+
+        expected = [run(seed) for seed in range(8)]
+        with ThreadPoolExecutor(4) as threads:
+            results = list(threads.map(run, range(8)))
+        assert all(torch.equal(*pair) for pair in zip(results, expected, strict=True))
+
+
+def test_calls_from_inside_a_callback(code_pipe):
+    expected, inner_expected = (codes_of(code_pipe, **call) for call in CALLS[:2])
+    inner, scales = [], []
+
+    def callback(pipe, step, timestep, callback_kwargs):
+        if step in (0, 4):
+            inner.append(codes_of(pipe, **CALLS[1]))
+        scales.append((pipe.guidance_scale, pipe.num_timesteps, int(pipe.current_timestep)))
+        return {}
+
+    assert torch.equal(codes_of(code_pipe, **CALLS[0], callback_on_step_end=callback), expected)
+    assert len(inner) == 2 and all(torch.equal(codes, inner_expected) for codes in inner)
+    assert scales == [(3.0, 9, step % 3) for step in range(9)]
+
+
+def test_a_call_does_not_touch_the_scheduler_of_the_pipeline(code_pipe):
+    before = dict(vars(code_pipe.scheduler))
+    codes_of(code_pipe, input_ids=PROMPT_IDS)
+    assert vars(code_pipe.scheduler) == before
+
+
+def test_offloaded_calls_in_threads_wait_for_each_other(pipe):
+    offloaded = build_pipeline()
+    offloaded.enable_model_cpu_offload(device="cpu")
+    expected = [codes_of(pipe, caption) for caption in CAPTIONS]
+    running = []
+
+    def callback(pipe, step, timestep, callback_kwargs):
+        running.append(threading.get_ident())
+        return {}
+
+    with ThreadPoolExecutor(4) as threads:
+        results = list(
+            threads.map(lambda caption: codes_of(offloaded, caption, callback_on_step_end=callback), CAPTIONS)
+        )
+    assert all(torch.equal(*pair) for pair in zip(results, expected, strict=True))
+    # Nine steps each, without a step of another call between.
+    assert all(len(set(running[start : start + 9])) == 1 for start in range(0, 36, 9))
+
+
+# Guidance that callbacks change
+
+
+def set_guidance(*scales, name="guidance_scale"):
+    """A callback after whose n-th step the n-th of the scales holds; the last one stays."""
+
+    def callback(pipe, step, timestep, callback_kwargs):
+        setattr(pipe, name, scales[min(step, len(scales) - 1)])
+
+    return callback
+
+
+@pytest.mark.parametrize("name", ["guidance_scale", "_guidance_scale"])
+@pytest.mark.parametrize("scale", [1.0, 0.0])
+def test_a_callback_ends_guidance_and_its_cost(code_pipe, name, scale):
+    callback = set_guidance(3.0, scale, name=name)
+    # Both branches read the prompt and take two steps; the other seven steps and the history are of one.
+    num_calls = num_forward_calls(code_pipe, callback_on_step_end=callback)
+    assert num_calls == 2 * (1 + 2) + 7 + 2
+    # The scale is that of the call until the next one.
+    assert code_pipe.guidance_scale == scale
+
+
+@pytest.mark.parametrize("approximations", [None, DecodingApproximations(history_window=0, history_keep_ratio=0.25)])
+@pytest.mark.parametrize("make", [lambda pipe: pipe, lambda pipe: plain(pipe)])
+def test_guidance_that_comes_back_is_as_if_it_had_been_there(code_pipe, approximations, make):
+    """A weight of next to one hardly guides, but keeps the branch in step."""
+    options = {"input_ids": ROWS, "num_frames": 17, "num_inference_steps": 2, "approximations": approximations}
+    almost_one, one, high = 1 + 1e-7, 1.0, 4.0
+    resting, kept = (
+        codes_of(
+            make(code_pipe),
+            generator=generators(0, 1, 2),
+            guidance_scale=first,
+            callback_on_step_end=set_guidance(*[first] * 6, high),
+            **options,
+        )
+        for first in (one, almost_one)
+    )
+    assert torch.equal(resting, kept)
+    assert not torch.equal(resting, codes_of(code_pipe, generator=generators(0, 1, 2), guidance_scale=one, **options))
+
+
+def test_residuals_are_not_reused_after_a_rest(code_pipe):
+    """Of six steps every third runs both branches; a rest in the first frame ends in a step that would reuse."""
+    approximations = DecodingApproximations(unconditional_skip_range=3)
+    steps = []
+
+    def callback(pipe, step, timestep, callback_kwargs):
+        pipe.guidance_scale = 1.0 if step == 2 else 3.0
+        return {}
+
+    original = code_pipe.transformer.forward
+
+    def record(module, args, kwargs):
+        if "input_ids" in kwargs:
+            steps.append(1)
+
+    handle = code_pipe.transformer.register_forward_pre_hook(record, with_kwargs=True)
+    codes_of(
+        code_pipe,
+        input_ids=PROMPT_IDS,
+        num_frames=1,
+        num_inference_steps=6,
+        approximations=approximations,
+        callback_on_step_end=callback,
+    )
+    handle.remove()
+    assert code_pipe.transformer.forward == original
+    # Two prompts; steps 0 and 4 with both branches, 1, 3 (resting), 2 and 5 with one.
+    assert len(steps) == 2 + 2 * 2 + 4
+
+
+def test_guidance_set_to_nonsense_is_refused(code_pipe):
+    with pytest.raises(ValueError, match="`guidance_scale` must be a finite number of at least 0, got 'high'"):
+        codes_of(code_pipe, input_ids=PROMPT_IDS, callback_on_step_end=set_guidance("high"))
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.5, 1.0])
+def test_a_scale_of_at_most_one_is_no_guidance(code_pipe, scale):
+    expected = codes_of(code_pipe, input_ids=PROMPT_IDS, guidance_scale=1.0)
+    assert torch.equal(codes_of(code_pipe, input_ids=PROMPT_IDS, guidance_scale=scale), expected)
+    assert not code_pipe.do_classifier_free_guidance
+
+
+def test_a_scheduler_with_a_step_of_its_own_is_called_by_it():
+    class Last(MaskDecodingScheduler):
+        """Decides all codes in the first step, on the last code."""
+
+        def step(self, model_output, timestep, sample, generator=None, return_dict=True):
+            codes = torch.full_like(sample, model_output.shape[-1] - 1)
+            return codes, codes
+
+    pipe = build_pipeline(tokenizer=None, vqvae=None, scheduler=Last())
+    assert (codes_of(pipe, input_ids=PROMPT_IDS) == NUM_CODES - 1).all()
+
+
+def test_callbacks_get_and_replace_predictions(code_pipe):
+    seen = []
+
+    def callback(pipe, step, timestep, callback_kwargs):
+        latents, predicted = callback_kwargs["latents"], callback_kwargs["predicted"]
+        is_decided = latents != UNKNOWN_CODE
+        assert torch.equal(latents[is_decided], predicted[is_decided]) and (predicted != UNKNOWN_CODE).all()
+        seen.append(step)
+        pipe.interrupt = step == 1
+        return {"predicted": torch.full_like(predicted, 7)}
+
+    codes = codes_of(
+        code_pipe,
+        input_ids=PROMPT_IDS,
+        callback_on_step_end=callback,
+        callback_on_step_end_tensor_inputs=["latents", "predicted"],
+    )
+    assert seen == [0, 1] and codes.shape == (1, 1, H, W)
+    assert (codes == 7).sum() >= 15
+
+
+def test_no_tensor_inputs_stand_for_the_default(code_pipe):
+    names = []
+    codes_of(
+        code_pipe,
+        input_ids=PROMPT_IDS,
+        callback_on_step_end=lambda pipe, step, timestep, tensors: names.append(list(tensors)),
+        callback_on_step_end_tensor_inputs=None,
+    )
+    assert names == [["latents"]] * 9
+
+
+@pytest.mark.parametrize(
+    "outputs, message",
+    [
+        ([], "`callback_on_step_end` must return a dict, got <class 'list'>"),
+        ({"latents": torch.zeros(2)}, r"must return 'latents' as codes of the shape \(1, 4, 8\), got .*float32"),
+        ({"predicted": 3}, r"must return 'predicted' as codes of the shape \(1, 4, 8\), got <class 'int'>"),
+    ],
+)
+def test_what_callbacks_return_is_checked(code_pipe, outputs, message):
+    with pytest.raises(ValueError, match=message):
+        codes_of(code_pipe, input_ids=PROMPT_IDS, callback_on_step_end=lambda *_: outputs)
+
+
+# Parts of a call by themselves
+
+
+def test_the_parts_of_a_call(pipe):
+    image = random_image()
+    size = {"height": 32, "width": 64, "num_frames": 9, "fps": 4}
+    input_ids, negative_ids = pipe.encode_prompt(["waves", "a red kite"], "grass", **size)
+    assert len(negative_ids) == 2 and negative_ids[0] == negative_ids[1]
+    assert pipe.encode_prompt(["waves"], **size) == ([input_ids[0]], [[]])
+    with torch.no_grad():
+        given = pipe.encode_video(pipe.video_processor.preprocess_image(image, 32, 64))
+    latents = pipe.prepare_latents(4, 9, 32, 64, given)
+    assert latents.shape == (4, 3, H, W) and (latents[:, :1] == given).all() and (latents[:, 1:] == UNKNOWN_CODE).all()
+    expected = codes_of(pipe, ["waves", "a red kite"], image=image, generator=generators(0, 1))
+    codes = codes_of(pipe, input_ids=input_ids, latents=given, generator=generators(0, 1))
+    assert torch.equal(codes, expected)
+
+
+def test_check_inputs_checks_without_work(pipe):
+    with ForwardCalls(pipe.transformer) as calls:
+        pipe.check_inputs(prompt="waves", **SMALL)
+        with pytest.raises(ValueError, match="`fps` must be a positive integer, got 0"):
+            pipe.check_inputs(prompt="waves", **{**SMALL, "fps": 0})
+    assert not calls
+
+
+# What is said
+
+
+@pytest.fixture
+def warnings(caplog):
+    call_inputs._warn_once.cache_clear()
+    return caplog
+
+
+def test_unknown_words_are_named_once(pipe, warnings):
+    for _ in range(2):
+        codes_of(pipe, ["a red kite", "a purple kite sings"], num_frames=1)
+    codes_of(pipe, "waves")
+    assert warnings.text.count("`prompt` has words that the checkpoint does not know: purple, sings.") == 1
+    assert len(warnings.records) == 1
+
+
+def test_the_size_that_a_shape_chose_is_said_once(warnings):
+    pipe = build_pipeline(default_height=64, default_width=64)
+    options = {"num_frames": 1, "output_type": "latent", "num_inference_steps": 1}
+    for _ in range(2):
+        pipe("waves", image=random_image(height=100, width=200), **options)
+    assert warnings.text.count("`image` has another shape than 64x64") == 1
+    assert "the result has 64x32 pixels" in warnings.text
+    pipe("waves", image=random_image(height=100, width=100), **options)
+    assert len(warnings.records) == 1
+
+
+def test_a_video_that_fills_everything_is_said(pipe, warnings):
+    codes_of(pipe, "waves", video=[random_image(seed=seed) for seed in range(9)])
+    assert "`video` fills all of `num_frames` (9) already: nothing is left to make." in warnings.text
+
+
+# Layout and text
+
+
+def layout_tokenizer(config, is_special):
+    """Words, and every layout token by the name `<id>`, as official tokenizers have them."""
+    words = sorted({word for caption in CAPTIONS for word in caption.split()})
+    vocabulary = {word: index for index, word in enumerate(["<unk>", *words], start=1)}
+    backend = Tokenizer(models.WordLevel(vocabulary, "<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    fillers = [AddedToken(f"<{index}>", special=is_special) for index in range(len(vocabulary) + 1, config.vocab_size)]
+    backend.add_tokens([AddedToken("<0>", special=is_special), *fillers])
+    return PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>")
+
+
+LAYOUT_IDS = [100, 101, 102, 103, 105, 129, 130, 131, 132, 140, 199]
+
+
+@pytest.mark.parametrize("token_id", LAYOUT_IDS)
+def test_special_tokens_in_prompts_are_text(token_id):
+    config = tiny_config()
+    pipe = build_pipeline(vqvae=None, tokenizer=layout_tokenizer(config, is_special=True))
+    name = pipe.tokenizer.convert_ids_to_tokens(token_id)
+    ids, _ = pipe.encode_prompt(f"a red {name} kite", height=32, width=64, num_frames=9, fps=4)
+    assert pipe.tokenizer(name, add_special_tokens=False).input_ids == [token_id]
+    assert not set(ids[0][1:-1]) & set(LAYOUT_IDS)
+    with ForwardCalls(pipe.transformer) as calls:
+        codes_of(pipe, f"a red {name} kite")
+    assert calls[0][0, : len(ids[0])].tolist() == ids[0]
+
+
+@pytest.mark.parametrize("name", ["prompt", "negative_prompt"])
+@pytest.mark.parametrize("token_id", LAYOUT_IDS)
+def test_layout_tokens_that_are_words_of_the_tokenizer_are_refused(token_id, name):
+    pipe = build_pipeline(vqvae=None, tokenizer=layout_tokenizer(tiny_config(), is_special=False))
+    word = pipe.tokenizer.convert_ids_to_tokens(token_id)
+    with ForwardCalls(pipe.transformer) as calls, pytest.raises(ValueError, match=f"`{name}` must be text"):
+        codes_of(pipe, **{"prompt": "waves", name: f"a red {word} kite"})
+    assert not calls
+
+
+def test_a_long_prompt_is_named_with_both_lengths(pipe, code_pipe):
+    with ForwardCalls(pipe.transformer) as calls:
+        with pytest.raises(
+            ValueError, match=r"`prompt` .* 512 tokens, got \d+, of which 123 are visual and 4\d\d are those"
+        ):
+            codes_of(pipe, "waves " * 400)
+        with pytest.raises(ValueError, match="`negative_prompt` .* 512 tokens, .* are those of `negative_prompt`"):
+            codes_of(pipe, "waves", negative_prompt="waves " * 400)
+        assert not calls
+    with pytest.raises(ValueError, match="`input_ids` .* 512 tokens, got 573, .* and 450 are those of `input_ids`"):
+        codes_of(code_pipe, input_ids=[0, *[5] * 448, 102])
+
+
+def test_weights_that_give_no_numbers_are_said():
+    for scheduler in (MaskDecodingScheduler(), SchedulerWithOwnStep(), MaskDecodingScheduler(0.0, 0.0)):
+        pipe = build_pipeline(tokenizer=None, vqvae=None, scheduler=scheduler)
+        with torch.no_grad():
+            pipe.transformer.model.norm.weight[0] = torch.nan
+        with pytest.raises(ValueError, match="`probabilities` must be numbers, got NaN"):
+            codes_of(pipe, input_ids=PROMPT_IDS)
+
+
+# The pipeline from its parts
+
+
+def test_defaults_stay_with_the_components():
+    pipe = build_pipeline(default_height=64, default_guidance_scale=0.0)
+    for again in (LumosVideoPipeline(**pipe.components), LumosVideoPipeline.from_pipe(pipe)):
+        assert again.config.default_height == 64 and again.config.default_guidance_scale == 0.0
+        assert again.config.default_width is None
+        assert again.transformer is pipe.transformer
+    assert set(build_pipeline().components) == {"tokenizer", "transformer", "vqvae", "scheduler"}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_leaves_the_frequencies_of_positions_alone(dtype):
+    pipe = build_pipeline()
+    expected = pipe.transformer.model.rotary_emb.inv_freq.clone()
+    pipe.to(dtype)
+    assert pipe.transformer.dtype == dtype
+    assert torch.equal(pipe.transformer.model.rotary_emb.inv_freq, expected)
+
+
 # Saving, loading, moving
 
 
@@ -1128,9 +1524,25 @@ BAD_INPUTS = {
         {"approximations": "slow"},
         r"`approximations` must be None, a DecodingApproximations or one of \['fast'\], got 'slow'",
     ),
+    "huge guidance_scale": ({"guidance_scale": 1e30}, r"`guidance_scale` must be at most 1e\+06, got 1e\+30"),
+    "guidance_scale beyond floats": ({"guidance_scale": 10**400}, "`guidance_scale` must be a finite number"),
+    "num_frames beyond floats": ({"num_frames": 10**400}, "`num_frames` must be at most 1000000, got a larger one"),
+    "num_frames that is a truth value": ({"num_frames": True}, "`num_frames` must be a positive integer, got True"),
+    "steps without end": ({"num_inference_steps": 10**9}, "`num_inference_steps` must be at most 1000000, got 10"),
+    "lone surrogate": ({"prompt": "waves \ud800"}, "`prompt` must be text that UTF-8 can write, got .*waves"),
+    "lone surrogate in the negative prompt": (
+        {"negative_prompt": "\udfff"},
+        "`negative_prompt` must be text that UTF",
+    ),
+    "callback": ({"callback_on_step_end": 3}, "`callback_on_step_end` must be callable, got 3"),
+    "callback tensors of another type": (
+        {"callback_on_step_end_tensor_inputs": 3},
+        r"`callback_on_step_end_tensor_inputs` must be among \['latents', 'predicted'\], got 3",
+    ),
+    "output_type of another type": ({"output_type": ["pil"]}, r"`output_type` must be one of .* got \['pil'\]"),
     "callback tensors": (
         {"callback_on_step_end_tensor_inputs": ["latents", "logits"]},
-        r"`callback_on_step_end_tensor_inputs` must be among \['latents'\], got \['logits'\]",
+        r"`callback_on_step_end_tensor_inputs` must be among \['latents', 'predicted'\], got \['logits'\]",
     ),
 }
 

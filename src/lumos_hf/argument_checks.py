@@ -11,11 +11,15 @@ if TYPE_CHECKING:
     import torch
 
 
-def check_integer(name: str, value: int, minimum: int = 1, multiple_of: int = 1) -> None:
-    if not isinstance(value, numbers.Integral) or value < minimum or value % multiple_of != 0:
+def check_integer(name: str, value: int, minimum: int = 1, multiple_of: int = 1, maximum: float = math.inf) -> None:
+    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not is_integer or value < minimum or value % multiple_of != 0:
         allowed = "a positive integer" if minimum == 1 else f"an integer of at least {minimum}"
         multiple = "" if multiple_of == 1 else f" and a multiple of {multiple_of}"
         raise ValueError(f"`{name}` must be {allowed}{multiple}, got {value!r}.")
+    if value > maximum:
+        received = value if value < 10**20 else "a larger one"
+        raise ValueError(f"`{name}` must be at most {maximum}, got {received}.")
 
 
 def check_minimum(name: str, value: float, minimum: float) -> None:
@@ -32,7 +36,13 @@ def check_number(name: str, value: float, maximum: float = math.inf) -> None:
 
 def is_number(value: float, maximum: float) -> bool:
     """Whether a value is a finite number in [0, maximum]."""
-    return isinstance(value, numbers.Real) and math.isfinite(value) and 0 <= value <= maximum
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value) and 0 <= value <= maximum
+    except OverflowError:
+        # An integer too large for a float.
+        return False
 
 
 def check_choice(name: str, value: str, choices: Collection[str]) -> None:

@@ -96,6 +96,15 @@ class LumosRotaryEmbedding(LlamaRotaryEmbedding):
         super().__init__(config)
         self.channel_axes = rotary_channel_axes(config.position_encoding, config.head_dim // 2)
 
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> "LumosRotaryEmbedding":
+        """Moves the frequencies, but never rounds them: in half precision the cosine at position 2000 is off by 0.36."""
+        exact = dict(self._buffers)
+        super()._apply(fn, recurse)
+        for name, buffer in exact.items():
+            if buffer is not None and buffer.dtype != self._buffers[name].dtype:
+                self._buffers[name] = buffer.to(self._buffers[name].device)
+        return self
+
     @torch.no_grad()
     @dynamic_rope_update
     def forward(self, x: torch.Tensor, position_ids: torch.LongTensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -24,6 +24,9 @@ SAMPLING_BLOCK_SIZE = 256
 SIGMOID_HALF_WIDTH = 3.0
 POWER_EXPONENT = 2.0
 
+# Between them, logits and confidences stay finite in float32.
+SMALLEST_TEMPERATURE, LARGEST_TEMPERATURE = 1e-6, 1e6
+
 TEMPERATURE_DECAYS = ("compounding", "linear")
 
 
@@ -148,7 +151,9 @@ def sample_from_probabilities(probabilities: torch.Tensor, uniforms: torch.Tenso
     block_starts = torch.nn.functional.pad(block_ends, (1, 0)).gather(-1, block)
     # Rounding may carry a target past the end of its block, to a code whose probability is 0.
     targets = torch.minimum(targets - block_starts, cumulative[:, -1:])
-    return (block * block_size + torch.searchsorted(cumulative, targets))[:, 0]
+    # Probabilities that are no numbers would end one beyond the last code.
+    inside = torch.searchsorted(cumulative, targets).clamp(max=block_size - 1)
+    return (block * block_size + inside)[:, 0]
 
 
 @dataclass
@@ -210,8 +215,12 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):
         mask_schedule: str = "cosine",
         mask_value: int = -1,
     ):
-        check_number("token_temperature", token_temperature)
-        check_number("confidence_temperature", confidence_temperature)
+        check_number("token_temperature", token_temperature, maximum=LARGEST_TEMPERATURE)
+        if 0 < token_temperature < SMALLEST_TEMPERATURE:
+            raise ValueError(
+                f"`token_temperature` must be 0 or at least {SMALLEST_TEMPERATURE}, got {token_temperature}."
+            )
+        check_number("confidence_temperature", confidence_temperature, maximum=LARGEST_TEMPERATURE)
         check_choice("temperature_decay", temperature_decay, TEMPERATURE_DECAYS)
         check_choice("mask_schedule", mask_schedule, MASK_SCHEDULES)
         if mask_value >= 0:
@@ -225,6 +234,13 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):
     def compatibles(self) -> list[type[SchedulerMixin]]:
         """Schedulers of the same configuration: this one alone. diffusers would look for it in itself."""
         return [type(self)]
+
+    def has_standard_step(self) -> bool:
+        """
+        Whether [`step`] is the one of this class, which may be taken in parts: [`draw_uniforms`], [`sample_tokens`] chunk by
+        chunk, [`mask_least_confident`]. A subclass that overrides it is called by it, with all logits at once.
+        """
+        return getattr(self.step, "__func__", None) is MaskDecodingScheduler.step
 
     def set_timesteps(self, num_inference_steps: int, device: str | torch.device | None = None) -> None:
         """
@@ -422,8 +438,13 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):
                 f"`uniforms` must be given for `confidence_temperature={self.config.confidence_temperature}`, got None."
             )
 
-        self.temperature = self._next_temperature(step_index)
         undecided = sample == self.config.mask_value
+        if (undecided & probabilities.isnan()).any():
+            raise ValueError(
+                "`probabilities` must be numbers, got NaN: the logits that they come from are NaN or infinite, by the weights, "
+                "or because guided logits are beyond the range of their dtype."
+            )
+        self.temperature = self._next_temperature(step_index)
         decoded = torch.where(undecided, codes, sample)
         if step_index == self.num_inference_steps - 1:
             return decoded

@@ -17,15 +17,20 @@ is everything from `video_start` on.
 "Content" means the `h * (w + 1)` tokens between the width token and `image_end`, new lines included; "visual" means the
 `h * w` of them that are codes of the video tokenizer.
 
-Every function here is pure. Those that run while decoding ([`derive_layout`], [`frame_ids_from_codes`],
+Every function here is pure, apart from [`encode_text`], which asks a tokenizer. Those that run while decoding ([`derive_layout`], [`frame_ids_from_codes`],
 [`codes_from_frame_ids`]) never read a tensor back from its device.
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
 from .configuration_lumos import PIXELS_PER_SIZE_UNIT, LumosConfig
+
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 # Stands for the code of a visual token that is not known; its token is `config.mask_token_id`.
@@ -51,6 +56,37 @@ def prompt_text(caption: str, *, height: int, width: int, duration: int, fps: in
         f"Generate a video with a resolution of {width}x{height}, consisting of {fps * duration} frames at {fps} "
         f"frames per second, according to the following prompt:\n {caption}"
     )
+
+
+def encode_text(
+    tokenizer: "PreTrainedTokenizerBase", text: str, config: LumosConfig, name: str = "prompt"
+) -> list[int]:
+    """
+    Token ids of a text, without special tokens of their own, that can be read as nothing but text.
+
+    A special token that is spelled out in the text, such as `<reserved09001>`, is cut into pieces like any other word.
+
+    Args:
+        tokenizer: the checkpoint's.
+        text: with the caption or the prompt.
+        config: names the token ids of the layout.
+        name: of the argument that the text comes from, for messages.
+
+    Raises:
+        ValueError: if the text cannot be written as UTF-8, or if the tokenizer makes layout or visual tokens of it all the
+            same.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"`{name}` must be text that UTF-8 can write, got {text[-80:]!r}: {error}") from error
+    text_ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids
+    try:
+        # An unknown word may be the id of bos, which opens nothing.
+        check_text_ids([token_id for token_id in text_ids if token_id != config.bos_token_id], config)
+    except ValueError as error:
+        raise ValueError(f"`{name}` must be text to the tokenizer, got {text[-80:]!r}: {error}") from error
+    return text_ids
 
 
 def video_duration(num_frames: int, fps: int) -> int:

@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file
 
 from lumos_hf.conversion import convert_lumos_model
-from lumos_hf.pipeline_lumos_video import LumosVideoPipeline, _guide
+from lumos_hf.decoding.frame_decoder import FrameDecoder, guide
+from lumos_hf.pipeline_lumos_video import LumosVideoPipeline
 from lumos_hf.scheduling_mask_decoding import MaskDecodingScheduler
 from lumos_hf.token_layout import UNKNOWN_CODE, codes_from_frame_ids, frame_length
 
@@ -152,26 +153,34 @@ def test_guided_logits_on_recorded_tokens(case):
         codes[:, : case.num_given] = case.given_codes
     prefix = tensors["prefix_ids"].tolist()
     header_ids = prefix[case.prompt_length : case.prompt_length + HEADER_LENGTH]
-    visual_ids = pipe._visual_ids(header_ids, codes)
-    num_cached = len(prefix) - case.prompt_length
-    branches = [pipe._prefill([ids], visual_ids, num_cached) for ids in (prefix[: case.prompt_length], [])]
-    positions = pipe._history_mask_positions(case.h, case.w, settings["mask_history_ratio_effective"], device="cpu")
-    assert torch.equal(positions, tensors["history_mask_indices"] + 3)
+    decoder = FrameDecoder(
+        pipe.transformer,
+        pipe.scheduler,
+        prefixes=[prefix[: case.prompt_length]],
+        negative_prefixes=[[]],
+        header_ids=header_ids,
+        codes=codes,
+        num_given=case.num_given,
+        num_inference_steps=settings["timesteps"],
+        history_mask_ratio=settings["mask_history_ratio_effective"],
+    )
+    assert torch.equal(decoder.history_mask_positions, tensors["history_mask_indices"] + 3)
 
     recorded = dict(zip(tensors["logits_at"].tolist(), tensors["cfg_logits"], strict=True))
     for step, tokens in enumerate(tensors["tokens_before"]):
         frame = int(tensors["frame_index"][step])
         is_new_frame = step > 0 and frame != int(tensors["frame_index"][step - 1])
         if is_new_frame:
-            pipe._cache_history(branches, case.final_codes[:, frame - 1], positions)
+            decoder.append(case.final_codes[:, frame - 1])
         if step in recorded:
             latents = tokens.view(1, case.h, case.w) - VISUAL_TOKEN_OFFSET
             latents = latents.masked_fill(latents < 0, UNKNOWN_CODE)
-            logits = _guide(pipe._all_logits(branches, latents), settings["guidance_scale"])
+            branches = decoder._branches_up_to_date(is_guided=True)
+            logits = guide(decoder._all_logits(branches, latents), settings["guidance_scale"])
             torch.testing.assert_close(logits, recorded[step], atol=LOGITS_ATOL, rtol=0)
 
-            hidden_states = pipe._hidden_states(branches, latents)
-            logits = pipe._guided_head(hidden_states, settings["guidance_scale"])
+            hidden_states = decoder._hidden_states(branches, latents)
+            logits = decoder._guided_head(hidden_states, settings["guidance_scale"])
             is_undecided = latents.flatten() == UNKNOWN_CODE
             torch.testing.assert_close(logits, recorded[step][is_undecided], atol=LOGITS_ATOL, rtol=0)
 

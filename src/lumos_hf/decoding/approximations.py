@@ -126,6 +126,7 @@ class StepShortcuts:
         self._unconditional_steps = guided_steps[:: approximations.unconditional_skip_range]
         self._reusing_steps = sorted({*guided_steps} - {*self._unconditional_steps})
         self._residual: torch.Tensor | None = None
+        self._is_residual_lost = False
         is_halton = approximations.decoding_order == "halton"
         self.keep_rule = {
             "order": halton_order(h, w).to(device) if is_halton else None,
@@ -134,10 +135,16 @@ class StepShortcuts:
 
     def branches_to_run(self, branches: list[Any], timestep: int | torch.Tensor) -> list[Any]:
         """Both branches of guidance, or the first one, the conditional one, alone."""
-        return branches if int(timestep) in self._unconditional_steps else branches[:1]
+        step = int(timestep)
+        needs_residual = self._is_residual_lost and step in self._reusing_steps
+        return branches if step in self._unconditional_steps or needs_residual else branches[:1]
 
     def complete(
-        self, outputs: list[torch.Tensor], undecided: torch.BoolTensor, timestep: int | torch.Tensor
+        self,
+        outputs: list[torch.Tensor],
+        undecided: torch.BoolTensor,
+        timestep: int | torch.Tensor,
+        is_guided: bool = True,
     ) -> list[torch.Tensor]:
         """
         Adds what a skipped unconditional branch would have given, by its last difference to the conditional one.
@@ -146,12 +153,16 @@ class StepShortcuts:
             outputs: of the branches that were run, `(R, width)` for the R True positions of `undecided`.
             undecided: `(B, n)`. Positions that were decided in the last step with both branches have no guidance.
             timestep: of the scheduler.
+            is_guided: whether there is guidance at all. A step without any ends what may be reused.
         """
-        if len(outputs) == 2 and self._reusing_steps:
+        if not is_guided:
+            self._residual, self._is_residual_lost = None, True
+        elif len(outputs) == 2 and self._reusing_steps:
             conditional, unconditional = outputs
             if self._residual is None:
                 self._residual = conditional.new_zeros(*undecided.shape, conditional.shape[-1])
             self._residual[undecided] = conditional - unconditional
+            self._is_residual_lost = False
         elif int(timestep) in self._reusing_steps and self._residual is not None:
             outputs = [outputs[0], outputs[0] - self._residual[undecided]]
         return outputs

@@ -1,0 +1,424 @@
+# Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
+"""The arguments of a call of the pipeline: completed, checked, read. Whatever is wrong is said before any work."""
+
+import numbers
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
+from diffusers.utils import logging
+from transformers import PreTrainedTokenizerBase
+
+from .argument_checks import check_integer, check_number
+from .configuration_lumos import LumosConfig
+from .decoding.approximations import DecodingApproximations, resolve_approximations
+from .generation_defaults import resolve_default
+from .token_layout import PIXELS_PER_SIZE_UNIT
+from .video_processor_lumos import ImageInput, VideoInput, crop_budget
+
+
+OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+CALLBACK_TENSOR_INPUTS = ["latents", "predicted"]
+# Beyond it guided logits leave float32 no digits.
+MAX_GUIDANCE_SCALE = 1e6
+# Nothing larger can be meant; what really fits depends on the checkpoint and is checked with it.
+MAX_INTEGER = 10**6
+
+IntegerRows = torch.Tensor | np.ndarray | Sequence[int] | Sequence[Sequence[int]]
+
+_logger = logging.get_logger(__name__)
+
+
+@dataclass(kw_only=True)
+class CallInputs:
+    """
+    The arguments of [`LumosVideoPipeline.__call__`], which explains them.
+
+    [`~CallInputs.completed`] gives them checked, with a value for everything but what is left to a given image or video:
+    `height` and `width`.
+    """
+
+    prompt: str | list[str] | None = None
+    negative_prompt: str | list[str] | None = None
+    image: ImageInput | None = None
+    video: VideoInput | None = None
+    height: int | None = None
+    width: int | None = None
+    num_frames: int | None = None
+    fps: int | None = None
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
+    history_mask_ratio: float | None = None
+    num_videos_per_prompt: int = 1
+    generator: torch.Generator | list[torch.Generator] | None = None
+    input_ids: IntegerRows | None = None
+    attention_mask: IntegerRows | None = None
+    latents: torch.Tensor | None = None
+    output_type: str = "pil"
+    callback_on_step_end: Callable[..., dict[str, Any]] | PipelineCallback | MultiPipelineCallbacks | None = None
+    callback_on_step_end_tensor_inputs: list[str] | None = None
+    approximations: DecodingApproximations | str | None = None
+
+    def completed(self, pipe: DiffusionPipeline) -> "CallInputs":
+        """
+        The same arguments with what None stands for, `num_frames` rounded up to whole latent frames.
+
+        Raises:
+            ValueError: for what can be told to be wrong from the arguments and the components of `pipe` alone.
+        """
+        inputs = replace(self, approximations=resolve_approximations(self.approximations))
+        inputs._fill_in_defaults(pipe.config)
+        inputs._check_numbers()
+        inputs._check_callback()
+        inputs._check_output(pipe)
+        inputs._check_prompts(pipe.tokenizer, pipe.transformer.config)
+        inputs._check_given(pipe.vqvae)
+        if inputs.latents is not None:
+            inputs._check_latents(pipe.transformer.config)
+        inputs._round_up_num_frames(pipe.transformer.config.temporal_compression)
+        return inputs
+
+    @property
+    def given_name(self) -> str | None:
+        """Which of `image`, `video` and `latents` is given."""
+        return next((name for name in ("image", "video", "latents") if getattr(self, name) is not None), None)
+
+    def num_prompts(self, config: LumosConfig) -> int:
+        """How many prompts there are."""
+        if self.prompt is not None:
+            return len(as_list(self.prompt))
+        return len(rows_without_padding(self.input_ids, self.attention_mask, config))
+
+    def _fill_in_defaults(self, pipeline_config: dict[str, Any]) -> None:
+        self.num_frames = resolve_default("num_frames", self.num_frames, pipeline_config)
+        check_integer("num_frames", self.num_frames, maximum=MAX_INTEGER)
+        self.fps = resolve_default("fps", self.fps, pipeline_config, self.num_frames)
+        if self.num_inference_steps is None:
+            num_steps = resolve_default("num_inference_steps", None, pipeline_config)
+            self.num_inference_steps = self.approximations.reduced_steps(num_steps)
+        for name in ("guidance_scale", "history_mask_ratio"):
+            setattr(self, name, resolve_default(name, getattr(self, name), pipeline_config))
+        if self.image is None and self.video is None and self.latents is None:
+            for name in ("height", "width"):
+                setattr(self, name, resolve_default(name, getattr(self, name), pipeline_config))
+        if isinstance(self.callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
+            self.callback_on_step_end_tensor_inputs = self.callback_on_step_end.tensor_inputs
+        if self.callback_on_step_end_tensor_inputs is None:
+            self.callback_on_step_end_tensor_inputs = ["latents"]
+
+    def _check_numbers(self) -> None:
+        for name in ("height", "width"):
+            if getattr(self, name) is not None:
+                check_integer(name, getattr(self, name), multiple_of=PIXELS_PER_SIZE_UNIT, maximum=MAX_INTEGER)
+        for name in ("fps", "num_inference_steps", "num_videos_per_prompt"):
+            check_integer(name, getattr(self, name), maximum=MAX_INTEGER)
+        check_guidance_scale(self.guidance_scale)
+        check_number("history_mask_ratio", self.history_mask_ratio, maximum=1)
+
+    def _check_callback(self) -> None:
+        if self.callback_on_step_end is not None and not callable(self.callback_on_step_end):
+            raise ValueError(f"`callback_on_step_end` must be callable, got {self.callback_on_step_end!r}.")
+        names = self.callback_on_step_end_tensor_inputs
+        is_list = isinstance(names, (list, tuple))
+        unknown = [name for name in names if name not in CALLBACK_TENSOR_INPUTS] if is_list else names
+        if not is_list or unknown:
+            raise ValueError(
+                f"`callback_on_step_end_tensor_inputs` must be among {CALLBACK_TENSOR_INPUTS}, got {unknown!r}."
+            )
+
+    def _check_output(self, pipe: DiffusionPipeline) -> None:
+        if not isinstance(self.output_type, str) or self.output_type not in OUTPUT_TYPES:
+            raise ValueError(f"`output_type` must be one of {list(OUTPUT_TYPES)}, got {self.output_type!r}.")
+        if self.output_type != "latent" and pipe.vqvae is None:
+            raise ValueError(
+                f"`output_type` must be 'latent' in a pipeline without `vqvae`, got {self.output_type!r}."
+            )
+        reads_pixels = self.image is not None or self.video is not None
+        if pipe.vqvae is not None and (self.output_type != "latent" or reads_pixels):
+            _check_vqvae(pipe.vqvae, pipe.transformer.config)
+
+    def _check_prompts(self, tokenizer: PreTrainedTokenizerBase | None, config: LumosConfig) -> None:
+        if (self.prompt is None) == (self.input_ids is None):
+            received = "neither" if self.prompt is None else "both"
+            raise ValueError(f"Exactly one of `prompt` and `input_ids` must be given, got {received}.")
+        if self.attention_mask is not None and self.input_ids is None:
+            raise ValueError("`attention_mask` must be given with `input_ids` only, got it with `prompt`.")
+        for name, value in (("prompt", self.prompt), ("negative_prompt", self.negative_prompt)):
+            if value is not None:
+                _check_captions(name, value, tokenizer)
+        if self.prompt is not None and not all(caption.strip() for caption in as_list(self.prompt)):
+            raise ValueError(f"`prompt` must not be empty, got {self.prompt!r}.")
+        num_prompts = self.num_prompts(config)
+        num_negative = len(as_list(self.negative_prompt or "", num_prompts))
+        if num_negative != num_prompts:
+            raise ValueError(
+                f"`negative_prompt` must be a string or a list of {num_prompts}, one per prompt, got {num_negative}."
+            )
+        _check_generator(self.generator, num_prompts * self.num_videos_per_prompt)
+
+    def _check_given(self, vqvae: torch.nn.Module | None) -> None:
+        given = [name for name in ("image", "video", "latents") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"At most one of `image`, `video` and `latents` must be given, got {given}.")
+        if self.image is None and self.video is None:
+            return
+        if vqvae is None:
+            raise ValueError(f"`{given[0]}` must be None in a pipeline without `vqvae`; `latents` replace it.")
+        if (self.height is None) != (self.width is None):
+            raise ValueError(
+                f"`height` and `width` must be given together or not at all with `{given[0]}`, got {self.height} and "
+                f"{self.width}."
+            )
+
+    def _check_latents(self, config: LumosConfig) -> None:
+        latents, side = self.latents, config.spatial_compression
+        if not isinstance(latents, torch.Tensor) or latents.ndim != 4 or latents.numel() == 0:
+            shape = tuple(latents.shape) if isinstance(latents, torch.Tensor) else type(latents)
+            raise ValueError(
+                f"`latents` must be a tensor (batch, frames, height / {side}, width / {side}), got {shape}."
+            )
+        if latents.is_floating_point() or latents.is_complex() or latents.dtype == torch.bool:
+            raise ValueError(f"`latents` must have an integer dtype, since they are codes, got {latents.dtype}.")
+        low, high = (int(bound) for bound in latents.long().aminmax())
+        if low < 0 or high >= config.visual_vocab_size:
+            raise ValueError(
+                f"`latents` must be codes from 0 to {config.visual_vocab_size - 1}, got values from {low} to {high}."
+            )
+        max_frames = -(-(self.num_frames - 1) // config.temporal_compression) + 1
+        if latents.shape[1] > max_frames:
+            raise ValueError(
+                f"`latents` must have at most {max_frames} frames for `num_frames={self.num_frames}`, got "
+                f"{latents.shape[1]}."
+            )
+        for name, num_codes in (("height", latents.shape[2]), ("width", latents.shape[3])):
+            pixels = num_codes * side
+            if pixels % PIXELS_PER_SIZE_UNIT != 0:
+                raise ValueError(
+                    f"`latents` must have a {name} of a multiple of {PIXELS_PER_SIZE_UNIT} pixels, got {num_codes} codes, "
+                    f"{pixels} pixels."
+                )
+            if getattr(self, name) not in (None, pixels):
+                raise ValueError(f"`{name}` must be that of `latents`, {pixels}, or None, got {getattr(self, name)}.")
+
+    def _round_up_num_frames(self, temporal_compression: int) -> None:
+        rounded = -(-(self.num_frames - 1) // temporal_compression) * temporal_compression + 1
+        if rounded != self.num_frames:
+            _logger.warning(
+                f"`num_frames` must be 1 plus a multiple of {temporal_compression}: {self.num_frames} is rounded up to "
+                f"{rounded}."
+            )
+        self.num_frames = rounded
+
+
+def read_pixels(inputs: CallInputs, pipe: DiffusionPipeline) -> torch.Tensor | None:
+    """
+    The given image or video of completed inputs.
+
+    Returns:
+        `(batch, 3, frames, height, width)` in [-1, 1], as many frames as make whole latent frames; None if none are given.
+
+    Raises:
+        ValueError: for what cannot be read, or has more frames than are to be made.
+    """
+    if inputs.image is None and inputs.video is None:
+        return None
+    default_size = tuple(resolve_default(name, None, pipe.config) for name in ("height", "width"))
+    max_blocks = crop_budget(*default_size) if inputs.height is None else None
+    size = {"height": inputs.height, "width": inputs.width, "max_blocks": max_blocks}
+    if inputs.image is not None:
+        pixels = pipe.video_processor.preprocess_image(inputs.image, **size)
+    else:
+        pixels = _whole_latent_frames(
+            pipe.video_processor.preprocess_video(inputs.video, **size),
+            inputs.num_frames,
+            pipe.transformer.config.temporal_compression,
+        )
+    height, width = pixels.shape[-2:]
+    if inputs.height is None and (height, width) != default_size:
+        _warn_once(
+            f"`{inputs.given_name}` has another shape than {default_size[1]}x{default_size[0]}, which the checkpoint was "
+            f"made for: the result has {width}x{height} pixels. `height` and `width` choose another size."
+        )
+    return pixels
+
+
+def _whole_latent_frames(pixels: torch.Tensor, num_frames: int, temporal_compression: int) -> torch.Tensor:
+    num_given = pixels.shape[2]
+    if num_given > num_frames:
+        raise ValueError(f"`video` must have at most `num_frames` ({num_frames}) frames, got {num_given}.")
+    num_used = num_given - (num_given - 1) % temporal_compression
+    if num_used < num_given:
+        _logger.warning(f"`video` has {num_given} frames: the first {num_used}, which fill latent frames, are used.")
+    if num_used == num_frames:
+        _logger.warning(f"`video` fills all of `num_frames` ({num_frames}) already: nothing is left to make.")
+    return pixels[:, :, :num_used]
+
+
+def check_rows_of_given(inputs: CallInputs, num_given: int | None, num_prompts: int) -> None:
+    """Checks that what is given comes once for all prompts or once per prompt."""
+    if num_given not in (None, 1, num_prompts):
+        raise ValueError(
+            f"`{inputs.given_name}` must be one for all prompts or {num_prompts}, one per prompt, got {num_given}."
+        )
+
+
+def check_context(prefixes: dict[str, list[list[int]]], num_visual_ids: int, config: LumosConfig) -> None:
+    """
+    Checks that prompts and video fit into the context of the transformer.
+
+    Args:
+        prefixes: token ids before `video_start`, by the name of the argument that they come from.
+        num_visual_ids: so many follow.
+        config: of the transformer.
+    """
+    limit = config.max_position_embeddings
+    name = max(prefixes, key=lambda name: max(map(len, prefixes[name])))
+    num_text_ids = max(map(len, prefixes[name]))
+    length = num_text_ids + num_visual_ids
+    if length > limit:
+        cure = "a shorter prompt" if num_visual_ids < limit else "fewer frames or a smaller size"
+        raise ValueError(
+            f"`{name}` and the frames must not be longer than the context of the transformer (`max_position_embeddings`), "
+            f"{limit} tokens, got {length}, of which {num_visual_ids} are visual and {num_text_ids} are those of `{name}`: "
+            f"use {cure}."
+        )
+
+
+def check_guidance_scale(value: float) -> None:
+    """Checks a guidance scale, given or set by a callback."""
+    check_number("guidance_scale", value)
+    if value > MAX_GUIDANCE_SCALE:
+        raise ValueError(f"`guidance_scale` must be at most {MAX_GUIDANCE_SCALE:g}, got {value}.")
+
+
+def check_callback_outputs(outputs: Any, latents: torch.LongTensor) -> dict[str, Any]:
+    """What a callback returned, checked: tensors like `latents`. Nothing stands for no changes."""
+    if outputs is None:
+        return {}
+    if not isinstance(outputs, dict):
+        raise ValueError(f"`callback_on_step_end` must return a dict, got {type(outputs)}.")
+    for name in CALLBACK_TENSOR_INPUTS:
+        value = outputs.get(name, latents)
+        is_alike = isinstance(value, torch.Tensor) and value.shape == latents.shape and not value.is_floating_point()
+        if not is_alike:
+            received = (value.dtype, tuple(value.shape)) if isinstance(value, torch.Tensor) else type(value)
+            raise ValueError(
+                f"`callback_on_step_end` must return '{name}' as codes of the shape {tuple(latents.shape)}, got {received}."
+            )
+    return outputs
+
+
+def rows_without_padding(
+    input_ids: IntegerRows, attention_mask: IntegerRows | None, config: LumosConfig
+) -> list[list[int]]:
+    """
+    The rows of `input_ids` as lists, without what `attention_mask` says is padding.
+
+    Raises:
+        ValueError: if they are no integers of the vocabulary in one or two dimensions, a row is empty, or holds a
+            `video_start`.
+    """
+    rows = _integer_rows("input_ids", input_ids)
+    if attention_mask is not None:
+        masks = _integer_rows("attention_mask", attention_mask)
+        lengths, mask_lengths = [len(row) for row in rows], [len(mask) for mask in masks]
+        if lengths != mask_lengths:
+            raise ValueError(
+                f"`attention_mask` must have the shape of `input_ids`, rows of lengths {lengths}, got {mask_lengths}."
+            )
+        rows = [
+            [token_id for token_id, is_real in zip(row, mask, strict=True) if is_real]
+            for row, mask in zip(rows, masks, strict=True)
+        ]
+    for row in rows:
+        if not row:
+            raise ValueError("`input_ids` must have at least one token in every row, got an empty row.")
+        if min(row) < 0 or max(row) >= config.vocab_size:
+            raise ValueError(
+                f"`input_ids` must lie in the vocabulary, 0 to {config.vocab_size - 1}, got ids from {min(row)} to "
+                f"{max(row)}."
+            )
+        if config.video_start_token_id in row:
+            raise ValueError(
+                f"`input_ids` must end before `video_start_token_id`, {config.video_start_token_id}, which the pipeline "
+                f"adds itself, got it at position {row.index(config.video_start_token_id)}."
+            )
+    return rows
+
+
+def as_list(value: str | list[str], length: int = 1) -> list[str]:
+    """A list of captions from one, which stands for `length`, or from a list."""
+    return [value] * length if isinstance(value, str) else value
+
+
+def warn_of_unknown_words(tokenizer: PreTrainedTokenizerBase, captions: list[str]) -> None:
+    """Says once which words of captions a tokenizer with an unknown token has no other token for."""
+    unknown_id = tokenizer.unk_token_id
+    if unknown_id is None:
+        return
+    words = dict.fromkeys(word for caption in captions for word in re.findall(r"\w+", caption))
+    unknown = [word for word in words if unknown_id in tokenizer(word, add_special_tokens=False).input_ids]
+    if unknown:
+        _warn_once(
+            f"`prompt` has words that the checkpoint does not know: {', '.join(unknown)}. "
+            "`pipe.tokenizer.get_vocab()` lists those that it knows."
+        )
+
+
+@cache
+def _warn_once(message: str) -> None:
+    _logger.warning(message)
+
+
+def _check_captions(name: str, value: str | list[str], tokenizer: PreTrainedTokenizerBase | None) -> None:
+    if tokenizer is None:
+        raise ValueError(
+            f"`{name}` must be None in a pipeline without `tokenizer`, got {value!r}; `input_ids` replace a prompt."
+        )
+    if not isinstance(value, str) and not (
+        isinstance(value, list) and value and all(isinstance(item, str) for item in value)
+    ):
+        raise ValueError(f"`{name}` must be a string or a non-empty list of strings, got {value!r}.")
+
+
+def _check_vqvae(vqvae: torch.nn.Module, config: LumosConfig) -> None:
+    for field, value in (
+        ("visual_vocab_size", vqvae.codebook_size),
+        ("spatial_compression", vqvae.config.spatial_compression_ratio),
+        ("temporal_compression", vqvae.config.temporal_compression_ratio),
+    ):
+        expected = getattr(config, field)
+        if value != expected:
+            raise ValueError(f"`vqvae` must fit `transformer.config.{field}`, {expected}, got {value}.")
+
+
+def _check_generator(generator: torch.Generator | list[torch.Generator] | None, num_videos: int) -> None:
+    if generator is None or isinstance(generator, torch.Generator):
+        return
+    is_list = isinstance(generator, (list, tuple)) and all(isinstance(item, torch.Generator) for item in generator)
+    if not is_list or len(generator) != num_videos:
+        received = f"a list of {len(generator)}" if is_list else repr(generator)
+        raise ValueError(
+            f"`generator` must be one generator or a list of {num_videos}, one per video, got {received}."
+        )
+
+
+def _integer_rows(name: str, value: IntegerRows) -> list[list[int]]:
+    nested = _without_arrays(value)
+    if not isinstance(nested, list) or not nested:
+        raise ValueError(f"`{name}` must be a tensor or a non-empty list, got {value!r}.")
+    nested = [_without_arrays(item) for item in nested]
+    rows = nested if isinstance(nested[0], list) else [nested]
+    if not all(isinstance(row, list) and all(isinstance(item, numbers.Integral) for item in row) for row in rows):
+        raise ValueError(f"`{name}` must hold integers in one or two dimensions, got {value!r}.")
+    return [[int(item) for item in row] for row in rows]
+
+
+def _without_arrays(value: Any) -> Any:
+    return value.tolist() if isinstance(value, (torch.Tensor, np.ndarray)) else value

@@ -1,0 +1,260 @@
+# Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
+"""
+How codes are made: one latent frame after another, and all codes of a frame in parallel over a few steps.
+
+Shape suffixes: B videos, t latent frames, h and w rows and columns of codes, n = h * w, V visual codes, R undecided codes.
+"""
+
+import copy
+
+import torch
+
+from ..configuration_lumos import LumosConfig
+from ..modeling_lumos import LumosForCausalLM
+from ..scheduling_mask_decoding import MaskDecodingScheduler
+from ..token_layout import (
+    UNKNOWN_CODE,
+    content_positions,
+    frame_ids_from_codes,
+    frame_length,
+    visual_positions,
+)
+from .approximations import EXACT, CompactHistory, DecodingApproximations, StepShortcuts
+from .guidance_branch import GuidanceBranch, call_eagerly, is_compiled
+
+
+class FrameDecoder:
+    """
+    Decodes the frames of one call: autoregressive from frame to frame, mask-based discrete diffusion inside a frame
+    (Lumos-1, arXiv 2507.08801, section 3.3).
+
+    With `c` the prompt, `H` the frames that are past, `x` the codes of the frame in hand, `?` where they are undecided, and
+    `g` the guidance scale, a step is
+
+        logits = z(x | no prompt, H) + g * (z(x | c, H) - z(x | no prompt, H))
+        x0     ~ softmax(logits)                       where x is undecided; the other codes stay
+        x      = x0, with its least confident codes undecided again           (the scheduler's part)
+
+    and a finished frame becomes history with a share of its tokens masked, as the model saw history in training:
+
+        H      = H and mask(x)
+
+    Everything that a call changes is in here: the scheduler with its temperature (a copy), what is cached, what earlier
+    steps left for later ones. So any number of decoders may take turns, also in several threads.
+
+    Args:
+        transformer ([`LumosForCausalLM`]): gives the logits `z`.
+        scheduler ([`MaskDecodingScheduler`]):
+            Samples, and decides what stays. One whose `step` is another is called by that, with all logits at once.
+        prefixes (`list[list[int]]`): token ids before `video_start`, one list per prompt: the prompts `c`.
+        negative_prefixes (`list[list[int]]`): the same for what guidance leads away from; empty lists for no prompt.
+        header_ids (`list[int]`): token ids from `video_start` up to the first frame.
+        codes (`torch.LongTensor` of shape `(B, t, h, w)`):
+            Given frames first, then `UNKNOWN_CODE`. B is the number of prompts or a multiple of it; the rows of a prompt
+            are neighbours, with the same given frames.
+        num_given (`int`): how many frames are given. They are history as they are.
+        num_inference_steps (`int`): steps per frame.
+        history_mask_ratio (`float`): share of a finished frame's tokens that is masked, in [0, 1]; at least one is.
+        approximations ([`DecodingApproximations`]): what to leave out.
+        generator (`torch.Generator` or a list of B of them, *optional*): of the random numbers.
+    """
+
+    def __init__(
+        self,
+        transformer: LumosForCausalLM,
+        scheduler: MaskDecodingScheduler,
+        *,
+        prefixes: list[list[int]],
+        negative_prefixes: list[list[int]],
+        header_ids: list[int],
+        codes: torch.LongTensor,
+        num_given: int,
+        num_inference_steps: int,
+        history_mask_ratio: float,
+        approximations: DecodingApproximations = EXACT,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+    ):
+        _, self._num_frames, h, w = codes.shape
+        self.transformer = transformer
+        self.scheduler = copy.copy(scheduler)
+        # Steps stay on the CPU, where the scheduler reads them without waiting for the device.
+        self.scheduler.set_timesteps(num_inference_steps)
+        self._generator = generator
+        self._shortcuts = StepShortcuts(approximations, num_inference_steps, h, w, codes.device)
+        self._compact_history = CompactHistory(approximations, frame_length(h, w))
+
+        self._prefixes = (prefixes, negative_prefixes)
+        self._num_videos_per_prompt = len(codes) // len(prefixes)
+        self._visual_ids = _visual_ids(header_ids, codes[:: self._num_videos_per_prompt], transformer.config)
+        self._num_given = num_given
+        self._num_known = len(header_ids) + num_given * frame_length(h, w)
+        self._positions = visual_positions(h, w, device=codes.device)
+        content = content_positions(h, w)
+        self.history_mask_positions = content[scheduler.history_mask_indices(len(content), history_mask_ratio)].to(
+            codes.device
+        )
+        # Token ids of the frames made so far, as later frames see them.
+        self._history: list[torch.LongTensor] = []
+        self._branches: list[GuidanceBranch] = []
+
+    @property
+    def timesteps(self) -> torch.LongTensor:
+        """The steps of every frame, in order."""
+        return self.scheduler.timesteps
+
+    def step(
+        self, latents: torch.LongTensor, timestep: int | torch.Tensor, guidance_scale: float
+    ) -> tuple[torch.LongTensor, torch.LongTensor]:
+        """
+        One step for the frame that follows the history.
+
+        Args:
+            latents: the frame's codes so far, `(B, h, w)`, `UNKNOWN_CODE` where undecided.
+            timestep: one of `timesteps`.
+            guidance_scale: `g`. At most 1 is no guidance: the branch without the prompt rests, and reads the frames that it
+                missed if guidance comes back.
+
+        Returns:
+            the codes after the step and the complete prediction, both of the shape of `latents`.
+        """
+        branches = self._branches_up_to_date(is_guided=guidance_scale > 1)
+        take_step = self._step_in_parts if self.scheduler.has_standard_step else self._step_with_all_logits
+        sample, predicted = take_step(branches, latents, timestep, guidance_scale)
+        return sample.view_as(latents), predicted.view_as(latents)
+
+    def append(self, latents: torch.LongTensor) -> None:
+        """Makes history of a finished frame `(B, h, w)`, masked in part. Branches read it before their next step."""
+        frame = frame_ids_from_codes(latents, self.transformer.config)
+        frame[:, self.history_mask_positions] = self.transformer.config.mask_token_id
+        self._history.append(frame)
+
+    def _branches_up_to_date(self, is_guided: bool) -> list[GuidanceBranch]:
+        """The branch with the prompt, and with guidance the other one, both with all of the history."""
+        num_branches = 2 if is_guided else 1
+        while len(self._branches) < num_branches:
+            self._branches.append(self._start_branch(self._prefixes[len(self._branches)]))
+        for branch in self._branches[:num_branches]:
+            branch.read(self._history, self._positions)
+        return self._branches[:num_branches]
+
+    def _start_branch(self, prefixes: list[list[int]]) -> GuidanceBranch:
+        return GuidanceBranch(
+            self.transformer,
+            prefixes,
+            self._visual_ids,
+            num_known=self._num_known,
+            num_given=self._num_given,
+            num_past_frames=self._num_frames - 1,
+            history=self._compact_history,
+            num_videos_per_prompt=self._num_videos_per_prompt,
+        )
+
+    def _step_in_parts(
+        self, branches: list[GuidanceBranch], latents: torch.LongTensor, timestep: torch.Tensor, guidance_scale: float
+    ) -> tuple[torch.LongTensor, torch.LongTensor]:
+        """
+        What [`_step_with_all_logits`] gives, from the same random numbers, but computed for undecided codes only, and never
+        with the logits of more than a chunk of them.
+        """
+        sample = latents.flatten(1)
+        undecided = sample == UNKNOWN_CODE
+        token_uniforms, confidence_uniforms = self.scheduler.draw_uniforms(
+            sample.shape, self._generator, sample.device
+        )
+        undecided_uniforms = token_uniforms[undecided]
+        hidden_states = self._hidden_states(self._shortcuts.branches_to_run(branches, timestep), latents)
+        hidden_states = self._shortcuts.complete(hidden_states, undecided, timestep, is_guided=len(branches) > 1)
+        codes, probabilities = self._sample_codes(hidden_states, undecided_uniforms, guidance_scale)
+        predicted = sample.masked_scatter(undecided, codes)
+        probabilities = probabilities.new_ones(sample.shape).masked_scatter(undecided, probabilities)
+        sample = self.scheduler.mask_least_confident(
+            predicted, probabilities, sample, timestep, confidence_uniforms, **self._shortcuts.keep_rule
+        )
+        return sample, predicted
+
+    def _step_with_all_logits(
+        self, branches: list[GuidanceBranch], latents: torch.LongTensor, timestep: torch.Tensor, guidance_scale: float
+    ) -> tuple[torch.LongTensor, torch.LongTensor]:
+        """A step as it is written down: all logits of the branches, guidance, one step of the scheduler."""
+        everywhere = torch.ones_like(latents.flatten(1), dtype=torch.bool)
+        logits = self._all_logits(self._shortcuts.branches_to_run(branches, timestep), latents)
+        logits = self._shortcuts.complete(logits, everywhere, timestep, is_guided=len(branches) > 1)
+        rule = {name: value for name, value in self._shortcuts.keep_rule.items() if value is not None}
+        return self.scheduler.step(
+            guide(logits, guidance_scale).unflatten(0, everywhere.shape),
+            timestep,
+            latents.flatten(1),
+            generator=self._generator,
+            return_dict=False,
+            **rule,
+        )
+
+    def _all_logits(self, branches: list[GuidanceBranch], latents: torch.LongTensor) -> list[torch.Tensor]:
+        """Every branch's logits of the visual codes, decided ones included, `(B * n, V)`."""
+        frame = frame_ids_from_codes(latents, self.transformer.config)
+        outputs = [
+            branch.forward(frame, logits_to_keep=self._positions, visual_logits_only=True) for branch in branches
+        ]
+        return [output.logits.flatten(0, 1) for output in outputs]
+
+    def _hidden_states(self, branches: list[GuidanceBranch], latents: torch.LongTensor) -> list[torch.Tensor]:
+        """What every branch's output head gets for the R undecided codes of a batch of frames, `(R, hidden_size)`."""
+        frame = frame_ids_from_codes(latents, self.transformer.config)
+        undecided = latents.flatten(1) == UNKNOWN_CODE
+        num_rows = int(undecided.sum(dim=1).max())
+        if num_rows == 0:
+            nothing = torch.empty(
+                0, self.transformer.config.hidden_size, dtype=self.transformer.dtype, device=latents.device
+            )
+            return [nothing] * len(branches)
+        if is_compiled(self.transformer):
+            # All rows, so that one graph serves all steps.
+            num_rows = len(self._positions)
+        # Undecided ones first. Rows with fewer than others get some decided ones as well.
+        order = undecided.int().argsort(dim=1, descending=True, stable=True)[:, :num_rows]
+        # As indices, so that nothing is read back from the device between the branches.
+        wanted = undecided.gather(1, order).flatten().nonzero()[:, 0]
+        hidden_states = []
+        for branch in branches:
+            output = branch.forward(frame, logits_to_keep=self._positions[order], skip_logits=True)
+            hidden_states.append(output.last_hidden_state.flatten(0, 1)[wanted])
+        return hidden_states
+
+    def _sample_codes(
+        self, hidden_states: list[torch.Tensor], uniforms: torch.Tensor, guidance_scale: float
+    ) -> tuple[torch.LongTensor, torch.Tensor]:
+        """Codes `(R,)` and their probabilities, from each branch's `(R, hidden_size)` and draws `(R,)`."""
+        # A draw holds the probabilities beside the logits, so a chunk has half the rows that logits alone could have.
+        num_rows = max(1, self.transformer.num_rows_per_chunk(uniforms.device) // 2)
+        chunks = zip(uniforms.split(num_rows), *(states.split(num_rows) for states in hidden_states), strict=True)
+        samples = [
+            self.scheduler.sample_tokens(self._guided_head(chunk_states, guidance_scale), chunk_uniforms)
+            for chunk_uniforms, *chunk_states in chunks
+        ]
+        codes, probabilities = (torch.cat(parts) for parts in zip(*samples, strict=True))
+        return codes, probabilities
+
+    def _guided_head(self, hidden_states: list[torch.Tensor], guidance_scale: float) -> torch.Tensor:
+        """Guided logits of the visual codes, with one product instead of two where the output head is linear."""
+
+        def logits(states: torch.Tensor) -> torch.Tensor:
+            return call_eagerly(self.transformer, last_hidden_state=states, visual_logits_only=True).logits
+
+        if self.transformer.has_plain_head:
+            return logits(guide(hidden_states, guidance_scale).to(hidden_states[0].dtype))
+        return guide([logits(states) for states in hidden_states], guidance_scale)
+
+
+def guide(outputs: list[torch.Tensor], guidance_scale: float) -> torch.Tensor:
+    """Leads away from the unconditional output, the second one; float32. A conditional one alone stays as it is."""
+    if len(outputs) == 1:
+        return outputs[0].float()
+    conditional, unconditional = (output.float() for output in outputs)
+    return unconditional + guidance_scale * (conditional - unconditional)
+
+
+def _visual_ids(header_ids: list[int], codes: torch.LongTensor, config: LumosConfig) -> torch.LongTensor:
+    """Token ids `(B, L)` from `video_start` on; frames still to be made are masked."""
+    frames = frame_ids_from_codes(codes, config).flatten(1)
+    header = frames.new_tensor(header_ids).expand(len(frames), -1)
+    return torch.cat([header, frames], dim=1)

@@ -1,0 +1,168 @@
+# Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
+"""The two sides of classifier-free guidance: sequences with the prompt, and sequences without it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diffusers.utils.torch_utils import is_compiled_module
+
+from ..modeling_lumos import LumosCausalLMOutput, LumosForCausalLM
+from ..token_layout import derive_layout
+from .approximations import CompactHistory
+from .prefix_cache import PrefixCache
+
+
+class GuidanceBranch:
+    """
+    One side of guidance: the layout of its whole sequences, and the keys and values of what is past of them.
+
+    The prompts and what is known of the visual part are read when the branch is made. Frames that follow are read by
+    [`~GuidanceBranch.read`], and tried by [`~GuidanceBranch.forward`], which leaves no trace.
+
+    Args:
+        transformer ([`LumosForCausalLM`]): reads the sequences.
+        prefixes (`list[list[int]]`):
+            B lists of token ids, everything before `video_start`; empty for no prompt. They are padded on the left.
+        visual_ids (`torch.LongTensor` of shape `(B, L)`):
+            Token ids from `video_start` on, those of frames still to be made included, whatever they are.
+        num_known (`int`): how many of `visual_ids` are known already: the header and the given frames.
+        num_given (`int`): how many given frames those are.
+        num_past_frames (`int`): how many frames are past when the last one is made.
+        history ([`CompactHistory`]): which tokens of past frames stay cached.
+        num_videos_per_prompt (`int`): rows of the result per prefix; what they share is computed once.
+    """
+
+    def __init__(
+        self,
+        transformer: LumosForCausalLM,
+        prefixes: list[list[int]],
+        visual_ids: torch.LongTensor,
+        *,
+        num_known: int,
+        num_given: int,
+        num_past_frames: int,
+        history: CompactHistory,
+        num_videos_per_prompt: int = 1,
+    ):
+        self.transformer = transformer
+        self._history = history
+        self._num_read = 0
+        self._num_forgotten = 0
+        # Frames after the first one of which no token is forgotten.
+        self._num_whole = num_given - 1
+
+        ids, self._num_padding = _join_left_padded(prefixes, visual_ids)
+        self._attention_mask = None if self._num_padding is None else _left_padding_mask(ids, self._num_padding)
+        # Positions depend on the first frame, so they come from whole sequences.
+        self._position_ids, frame_ids = derive_layout(ids, transformer.config, self._attention_mask)
+        length = ids.shape[1] - visual_ids.shape[1] + num_known
+        capacity = max(length, ids.shape[1] - history.num_forgotten(num_past_frames))
+        self.cache = PrefixCache(transformer.config.num_hidden_layers, capacity)
+        self.cache.make_room(length)
+        call_eagerly(
+            transformer,
+            input_ids=ids[:, :length],
+            attention_mask=None if self._attention_mask is None else self._attention_mask[:, :length],
+            position_ids=self._position_ids[:, :, :length],
+            frame_ids=frame_ids[:, :length],
+            past_key_values=self.cache,
+            use_cache=True,
+            skip_logits=True,
+        )
+        self.cache.keep_room()
+        self._repeat(num_videos_per_prompt)
+        self._thin()
+
+    def read(self, frames: Sequence[torch.LongTensor], visual_positions: torch.LongTensor) -> None:
+        """
+        Makes history of the finished frames that it has not read yet.
+
+        Args:
+            frames: token ids `(B, frame_length)` of every frame that was made so far, the given ones not counted.
+            visual_positions: `(n,)`, where the visual tokens of a frame are.
+        """
+        for frame in frames[self._num_read :]:
+            # Keys and values are all that is needed; one row of output is the least that there can be. A compiled graph
+            # gets the rows of a decoding step, so that it serves here, too.
+            rows = visual_positions if is_compiled(self.transformer) else visual_positions[:1]
+            self.forward(frame, logits_to_keep=rows.repeat(len(frame), 1), skip_logits=True)
+            self.cache.keep_room()
+            self._num_read += 1
+            self._num_whole += 1
+            self._thin()
+
+    def forward(self, frame: torch.LongTensor, **options: Any) -> LumosCausalLMOutput:
+        """Feeds one whole frame of token ids `(B, frame_length)` after the past ones; the next call overwrites it."""
+        self.cache.make_room(frame.shape[1])
+        end = self._num_forgotten + self.cache.get_seq_length() + frame.shape[1]
+        return self.transformer(
+            input_ids=frame,
+            # Of one memory layout wherever it comes from, for a compiled graph.
+            position_ids=self._position_ids[:, :, end - frame.shape[1] : end].contiguous(),
+            past_key_values=self.cache,
+            use_cache=True,
+            # A frame sees its past and all of itself, so without padding no mask is needed.
+            is_causal=False,
+            **self._padding(frame.shape[1]),
+            **options,
+        )
+
+    def _padding(self, num_new: int) -> dict[str, torch.Tensor | list[int]]:
+        """What tells the model which of the cached tokens and of so many new ones are padding."""
+        if self._num_padding is None:
+            return {}
+        # A mask costs more than numbers, but every new combination of numbers would be compiled anew.
+        if is_compiled(self.transformer):
+            return {"attention_mask": self._attention_mask[:, : self.cache.get_seq_length() + num_new].contiguous()}
+        return {"num_padding": self._num_padding}
+
+    def _repeat(self, times: int) -> None:
+        """Makes so many neighbouring rows of every row."""
+        if times == 1:
+            return
+        self._position_ids = self._position_ids.repeat_interleave(times, dim=1)
+        if self._num_padding is not None:
+            self._attention_mask = self._attention_mask.repeat_interleave(times, dim=0)
+            self._num_padding = [num_pads for num_pads in self._num_padding for _ in range(times)]
+        self.cache.batch_repeat_interleave(times)
+
+    def _thin(self) -> None:
+        """Forgets most tokens of frames that are neither the first nor among the latest."""
+        kept = self._history.kept_of(self._num_whole)
+        if kept is None:
+            return
+        length = self.cache.get_seq_length()
+        kept = kept.to(self._position_ids.device)
+        for layer in self.cache.layers:
+            layer.thin(length - self._num_whole * self._history.frame_length, kept)
+        self._num_forgotten += length - self.cache.get_seq_length()
+        self._num_whole = int(self._history.window)
+
+
+def is_compiled(module: torch.nn.Module) -> bool:
+    """Whether calls of a module run a graph of `torch.compile`, by either of its two forms."""
+    return is_compiled_module(module) or module._compiled_call_impl is not None
+
+
+@torch.compiler.set_stance("force_eager")
+def call_eagerly(transformer: LumosForCausalLM, **inputs: Any) -> LumosCausalLMOutput:
+    """The transformer without its compiled graph, for inputs whose shapes change from call to call."""
+    return transformer(**inputs)
+
+
+def _join_left_padded(
+    prefixes: list[list[int]], visual_ids: torch.LongTensor
+) -> tuple[torch.LongTensor, list[int] | None]:
+    """Rows of prefix and visual ids, padded on the left, and how many pads each row has, None if no row has any."""
+    prefix_length = max(len(prefix) for prefix in prefixes)
+    num_padding = [prefix_length - len(prefix) for prefix in prefixes]
+    padded = [[0] * num_pads + prefix for num_pads, prefix in zip(num_padding, prefixes, strict=True)]
+    prefix_ids = visual_ids.new_tensor(padded).view(len(prefixes), prefix_length)
+    return torch.cat([prefix_ids, visual_ids], dim=1), num_padding if any(num_padding) else None
+
+
+def _left_padding_mask(ids: torch.LongTensor, num_padding: list[int]) -> torch.LongTensor:
+    """1 at real tokens, 0 at padding, of the shape of `ids`."""
+    index = torch.arange(ids.shape[1], device=ids.device)
+    return (index >= ids.new_tensor(num_padding)[:, None]).long()
