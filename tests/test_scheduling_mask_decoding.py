@@ -374,6 +374,10 @@ def test_other_mask_values():
     "config, message",
     (
         ({"token_temperature": -0.1}, "`token_temperature` must be a finite number of at least 0, got -0.1"),
+        ({"token_temperature": 1e308}, r"`token_temperature` must be 0 or from 1e-06 to 1e\+06, got 1e\+308"),
+        ({"token_temperature": 1e-300}, "`token_temperature` must be 0 or from 1e-06 .* got 1e-300"),
+        ({"token_temperature": 10**400}, "`token_temperature` must be a finite number"),
+        ({"confidence_temperature": 1e30}, "`confidence_temperature` must be 0 or from .* got 1e"),
         ({"confidence_temperature": math.nan}, "`confidence_temperature` must be a finite number .* got nan"),
         ({"temperature_decay": "cosine"}, "`temperature_decay` must be one of .* got 'cosine'"),
         ({"mask_schedule": "arccos"}, "`mask_schedule` must be one of .* got 'arccos'"),
@@ -504,3 +508,44 @@ def test_an_order_of_another_length():
     sample = torch.full((1, NUM_POSITIONS), -1)
     with pytest.raises(ValueError, match=r"`order` must have the shape \(16,\), got \(4,\)"):
         make_scheduler().step(make_logits(), 0, sample, order=torch.arange(4))
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1e-6, 1.0, 1e6])
+@pytest.mark.parametrize("scale", [1.0, 1e9])
+def test_extreme_temperatures_and_logits_give_codes(temperature, scale):
+    scheduler = MaskDecodingScheduler(token_temperature=temperature, confidence_temperature=temperature)
+    scheduler.set_timesteps(3)
+    sample = torch.full((2, 8), -1)
+    for timestep in scheduler.timesteps:
+        sample, predicted = scheduler.step(scale * torch.randn(2, 8, 20), timestep, sample, return_dict=False)
+        assert predicted.min() >= 0 and predicted.max() < 20
+    assert torch.equal(sample, predicted)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_logits_that_are_no_numbers_are_an_error(value):
+    scheduler = MaskDecodingScheduler()
+    scheduler.set_timesteps(2)
+    logits = torch.randn(1, 8, 20)
+    logits[0, 3, 7] = value
+    with pytest.raises(ValueError, match="`probabilities` must be numbers, got NaN"):
+        scheduler.step(logits, 0, torch.full((1, 8), -1))
+    # Those of decided positions are not looked at.
+    sample = torch.full((1, 8), -1).index_fill(1, torch.tensor([3]), 5)
+    assert scheduler.step(logits, 0, sample).prev_sample[0, 3] == 5
+
+
+def test_a_step_is_the_standard_one_unless_it_is_overridden():
+    class Recorder(MaskDecodingScheduler):
+        def draw_uniforms(self, *arguments, **options):
+            return super().draw_uniforms(*arguments, **options)
+
+    class Other(MaskDecodingScheduler):
+        def step(self, *arguments, **options):
+            return super().step(*arguments, **options)
+
+    assert MaskDecodingScheduler().has_standard_step and Recorder().has_standard_step
+    assert not Other().has_standard_step
+    patched = MaskDecodingScheduler()
+    patched.step = lambda *arguments, **options: None
+    assert not patched.has_standard_step

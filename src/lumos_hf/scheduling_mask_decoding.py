@@ -215,12 +215,15 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):
         mask_schedule: str = "cosine",
         mask_value: int = -1,
     ):
-        check_number("token_temperature", token_temperature, maximum=LARGEST_TEMPERATURE)
-        if 0 < token_temperature < SMALLEST_TEMPERATURE:
-            raise ValueError(
-                f"`token_temperature` must be 0 or at least {SMALLEST_TEMPERATURE}, got {token_temperature}."
-            )
-        check_number("confidence_temperature", confidence_temperature, maximum=LARGEST_TEMPERATURE)
+        for name, value in (
+            ("token_temperature", token_temperature),
+            ("confidence_temperature", confidence_temperature),
+        ):
+            check_number(name, value)
+            if value > LARGEST_TEMPERATURE or 0 < value < SMALLEST_TEMPERATURE:
+                raise ValueError(
+                    f"`{name}` must be 0 or from {SMALLEST_TEMPERATURE:g} to {LARGEST_TEMPERATURE:g}, got {value}."
+                )
         check_choice("temperature_decay", temperature_decay, TEMPERATURE_DECAYS)
         check_choice("mask_schedule", mask_schedule, MASK_SCHEDULES)
         if mask_value >= 0:
@@ -235,6 +238,7 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):
         """Schedulers of the same configuration: this one alone. diffusers would look for it in itself."""
         return [type(self)]
 
+    @property
     def has_standard_step(self) -> bool:
         """
         Whether [`step`] is the one of this class, which may be taken in parts: [`draw_uniforms`], [`sample_tokens`] chunk by
