@@ -14,6 +14,9 @@ from lumos_hf import LumosForCausalLM
 from lumos_hf.evaluation.vocabulary import demo_config
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture
 def benchmarks(monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")

@@ -13,6 +13,9 @@ from lumos_hf.pipeline_lumos_video import LumosVideoPipeline
 from lumos_hf.scheduling_mask_decoding import MaskDecodingScheduler
 
 
+pytestmark = pytest.mark.slow
+
+
 ROWS = [[0, 5, 6, 7, 102], [0, 3, 4, 5, 6, 7, 8, 102], [0, 9, 102]]
 
 

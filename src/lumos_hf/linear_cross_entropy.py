@@ -12,18 +12,19 @@ Shape suffixes: R rows, D hidden size, V rows of the head's weight, C classes am
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from .onednn_linear import linear
 
 
 def linear_cross_entropy(
-    hidden_states: torch.Tensor, weight: torch.Tensor, targets: torch.LongTensor, classes: slice, rows_per_chunk: int
-) -> tuple[torch.Tensor, torch.LongTensor]:
+    hidden_states: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, classes: slice, rows_per_chunk: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """
     Cross entropy of the logits `hidden_states @ weight[classes].T`, summed over rows.
 
@@ -52,9 +53,9 @@ def linear_cross_entropy(
 def checkpointed_cross_entropy(
     compute_logits: Callable[[torch.Tensor], torch.Tensor],
     hidden_states: torch.Tensor,
-    targets: torch.LongTensor,
+    targets: torch.Tensor,
     rows_per_chunk: int,
-) -> tuple[torch.Tensor, torch.LongTensor]:
+) -> tuple[torch.Tensor, torch.Tensor]:
     """As [`linear_cross_entropy`], of the logits `compute_logits(hidden_states)`."""
     cross_entropy = partial(_cross_entropy, compute_logits)
     chunks = zip(hidden_states.split(rows_per_chunk), targets.split(rows_per_chunk), strict=True)
@@ -64,8 +65,8 @@ def checkpointed_cross_entropy(
 
 
 def _cross_entropy(
-    compute_logits: Callable[[torch.Tensor], torch.Tensor], states_RD: torch.Tensor, targets_R: torch.LongTensor
-) -> tuple[torch.Tensor, torch.LongTensor]:
+    compute_logits: Callable[[torch.Tensor], torch.Tensor], states_RD: torch.Tensor, targets_R: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     logits_RC = compute_logits(states_RD)
     losses_R = F.cross_entropy(logits_RC.to(_accumulation_dtype(logits_RC.dtype)), targets_R, reduction="none")
     return losses_R.sum(), (losses_R != 0).sum()
@@ -79,14 +80,14 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: FunctionCtx,
+        ctx: Any,
         hidden_states_RD: torch.Tensor,
         weight_VD: torch.Tensor,
-        targets_R: torch.LongTensor,
+        targets_R: torch.Tensor,
         classes: slice,
         rows_per_chunk: int,
         dtype: torch.dtype,
-    ) -> tuple[torch.Tensor, torch.LongTensor]:
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         needs_hidden_grad, needs_weight_grad, *_ = ctx.needs_input_grad
         sum_dtype = _accumulation_dtype(dtype)
         weight_CD = weight_VD[classes].to(dtype)
@@ -106,9 +107,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
             if not (needs_hidden_grad or needs_weight_grad):
                 continue
             logits_grad_RC = log_probs_RC.exp_().scatter_add_(1, targets_R1, -torch.ones_like(losses_R1)).to(dtype)
-            if needs_hidden_grad:
+            if hidden_grad_RD is not None:
                 hidden_grad_RD[rows] = linear(logits_grad_RC, weight_CD.T)
-            if needs_weight_grad:
+            if weight_grad_CD is not None:
                 _add_product(weight_grad_CD, logits_grad_RC.T, states_RD)
 
         ctx.save_for_backward(hidden_grad_RD, weight_grad_CD)
@@ -119,7 +120,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, loss_grad: torch.Tensor, _) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Any, loss_grad: torch.Tensor, _) -> tuple[torch.Tensor | None, ...]:
         hidden_grad_RD, weight_grad_CD = ctx.saved_tensors
         weight_grad_VD = None
         if hidden_grad_RD is not None:

@@ -10,10 +10,11 @@ Modules stay plain `torch.nn.Linear`, which quantisation and adapters look for. 
 takes oneDNN out, here as everywhere in PyTorch.
 """
 
+from typing import Any, TypeGuard
+
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.autograd.function import FunctionCtx
 
 
 def _is_onednn_faster() -> bool:
@@ -34,7 +35,7 @@ def takes_onednn(inputs: torch.Tensor, weight: torch.Tensor) -> bool:
         _IS_ONEDNN_FASTER
         and inputs.ndim > 1
         and inputs.numel() * weight.shape[0] >= _MIN_MULTIPLICATIONS
-        and torch.backends.mkldnn.enabled
+        and bool(torch.backends.mkldnn.enabled)
         and not torch.compiler.is_compiling()
         # Inside of torch.func and vmap, for which the operation has no rules.
         and not torch._C._are_functorch_transforms_active()
@@ -55,14 +56,12 @@ def product(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | Non
 
 class _Linear(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: FunctionCtx, inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
-    ) -> torch.Tensor:
+    def forward(ctx: Any, inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         ctx.save_for_backward(inputs, weight)
         return product(inputs, weight, bias)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         inputs, weight = ctx.saved_tensors
         needs_input_grad, needs_weight_grad, needs_bias_grad = ctx.needs_input_grad
         grad_rows, input_rows = grad.flatten(0, -2), inputs.flatten(0, -2)
@@ -82,7 +81,7 @@ def linear(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
     return product(inputs, weight, bias)
 
 
-def is_plain_linear(module: nn.Module) -> bool:
+def is_plain_linear(module: nn.Module) -> TypeGuard[nn.Linear]:
     """
     Whether a call of the module is the product with its weight, and its bias, and nothing else. Adapters and
     quantisation change its class, sharding the class of its weight; offloading and tensor parallelism hook or replace

@@ -178,17 +178,17 @@ def frame_length(h: int, w: int) -> int:
     return h * (w + 1) + _FRAME_OVERHEAD
 
 
-def content_positions(h: int, w: int, device: torch.device | str | None = None) -> torch.LongTensor:
+def content_positions(h: int, w: int, device: torch.device | str | None = None) -> torch.Tensor:
     """Indices of the content tokens inside a frame, new lines included, `(h * (w + 1),)`."""
     return torch.arange(_FRAME_HEADER_LENGTH, _FRAME_HEADER_LENGTH + h * (w + 1), device=device)
 
 
-def visual_positions(h: int, w: int, device: torch.device | str | None = None) -> torch.LongTensor:
+def visual_positions(h: int, w: int, device: torch.device | str | None = None) -> torch.Tensor:
     """Indices of the visual tokens inside a frame, row by row, `(h * w,)`."""
     return content_positions(h, w, device).view(h, w + 1)[:, :w].flatten()
 
 
-def frame_ids_from_codes(codes: torch.LongTensor, config: LumosConfig) -> torch.LongTensor:
+def frame_ids_from_codes(codes: torch.Tensor, config: LumosConfig) -> torch.Tensor:
     """
     Writes whole frames as token ids.
 
@@ -216,7 +216,7 @@ def frame_ids_from_codes(codes: torch.LongTensor, config: LumosConfig) -> torch.
     return ids
 
 
-def codes_from_frame_ids(ids: torch.LongTensor, h: int, w: int, config: LumosConfig) -> torch.LongTensor:
+def codes_from_frame_ids(ids: torch.Tensor, h: int, w: int, config: LumosConfig) -> torch.Tensor:
     """
     Reads the codes out of whole frames.
 
@@ -245,12 +245,12 @@ def codes_from_frame_ids(ids: torch.LongTensor, h: int, w: int, config: LumosCon
 
 def sequence_from_codes(
     prefix_ids: list[int],
-    codes: torch.LongTensor,
+    codes: torch.Tensor,
     duration: int,
     fps: int,
     config: LumosConfig,
     closed: bool = True,
-) -> torch.LongTensor:
+) -> torch.Tensor:
     """
     Writes one whole sequence.
 
@@ -279,10 +279,10 @@ def sequence_from_codes(
 
 
 def derive_layout(
-    input_ids: torch.LongTensor,
+    input_ids: torch.Tensor,
     config: LumosConfig,
     attention_mask: torch.Tensor | None = None,
-) -> tuple[torch.LongTensor, torch.LongTensor]:
+) -> tuple[torch.Tensor, torch.Tensor]:
     r"""
     Reads positions and frames out of token ids, each row on its own, whether its frames are masked or not.
 

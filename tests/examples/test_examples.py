@@ -19,6 +19,9 @@ from lumos_hf.media import write_media
 from lumos_hf.training import tokenize_dataset
 
 
+pytestmark = pytest.mark.slow
+
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PROMPT = "A red star jumps in the snow."
 NUM_CLIPS = 5

@@ -6,10 +6,14 @@ import shutil
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 from lumos_hf import LumosVideoPipeline
 from lumos_hf.conversion.remote_code import export_remote_code
+
+
+pytestmark = pytest.mark.slow
 
 
 NO_PACKAGE = Path(__file__).parent / "without_lumos_hf"

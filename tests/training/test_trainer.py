@@ -20,6 +20,9 @@ from lumos_hf.training.callbacks import FrameLossCallback, SampleGridCallback, f
 from lumos_hf.training.trainer_checkpoints import last_complete_checkpoint
 
 
+pytestmark = pytest.mark.slow
+
+
 # Whose imports are done.
 FORK = multiprocessing.get_context("fork")
 SCRIPT = Path(__file__).with_name("trainer_runs.py")

@@ -114,7 +114,7 @@ def _check_opcodes(content: bytes) -> None:
     for opcode, argument, _ in pickletools.genops(content):
         if opcode.name not in _OPCODES:
             raise pickle.UnpicklingError(f"its data.pkl has the operation {opcode.name}, which PyTorch does not write")
-        if opcode.name == "LONG_BINPUT" and argument > len(content):
+        if opcode.name == "LONG_BINPUT" and argument is not None and argument > len(content):
             raise pickle.UnpicklingError(f"its data.pkl counts {argument} objects in {len(content)} bytes")
 
 

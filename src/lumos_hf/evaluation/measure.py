@@ -133,7 +133,7 @@ def _shape(track: list[tuple[np.ndarray, Blob]]) -> str:
         shape: ((masks & template).sum((1, 2)) / (masks | template).sum((1, 2))).mean()
         for shape, template in _shape_templates().items()
     }
-    return max(overlap, key=overlap.get)
+    return max(overlap, key=lambda shape: overlap[shape])
 
 
 @lru_cache

@@ -54,8 +54,15 @@ def demo_text_tokenizer() -> PreTrainedTokenizerFast:
 
 def demo_config(visual_vocab_size: int, spatial_compression: int, **changes: Any) -> LumosConfig:
     """The demo's architecture over this vocabulary, with `changes` to fields of [`LumosConfig`]."""
-    ids = {f"{name[1:-1]}_token_id": index for index, name in enumerate(SPECIAL_TOKENS) if name != "<unknown>"}
-    architecture = {"hidden_size": 256, "intermediate_size": 640, "num_hidden_layers": 4, "num_attention_heads": 4}
+    ids: dict[str, Any] = {
+        f"{name[1:-1]}_token_id": index for index, name in enumerate(SPECIAL_TOKENS) if name != "<unknown>"
+    }
+    architecture: dict[str, Any] = {
+        "hidden_size": 256,
+        "intermediate_size": 640,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+    }
     return LumosConfig(
         max_position_embeddings=1024,
         vocab_size=VISUAL_TOKEN_OFFSET + visual_vocab_size,

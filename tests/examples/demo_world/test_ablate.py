@@ -13,6 +13,9 @@ from lumos_hf.scheduling_mask_decoding import MaskDecodingScheduler
 from lumos_hf.token_layout import content_positions, derive_layout
 
 
+pytestmark = pytest.mark.slow
+
+
 TINY = ["--steps", "2", "--batch-size", "2", "--hidden-size", "64", "--layers", "1", "--max-clips", "4"]
 TINY += ["--prompts", "2", "--inference-steps", "1", "--history-mask-ratios", "0", "0.7"]
 

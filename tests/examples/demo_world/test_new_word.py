@@ -15,6 +15,9 @@ from lumos_hf.evaluation.measure import judge, observe
 from lumos_hf.evaluation.vocabulary import SIZE_TOKEN_OFFSET
 
 
+pytestmark = pytest.mark.slow
+
+
 ARGUMENTS = ["--num-clips", "2", "--num-prompts", "1", "--steps", "2"]
 
 

@@ -14,6 +14,9 @@ from lumos_hf.token_layout import codes_from_frame_ids, frame_length
 from lumos_hf.training.data_collator import IGNORED_LABEL, DataCollatorForDiffusionForcing
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     training = tmp_path_factory.mktemp("training")
