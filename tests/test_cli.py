@@ -59,6 +59,7 @@ def error_of(*arguments):
     return message
 
 
+@pytest.mark.slow
 def test_one_generation_is_written_in_all_formats(checkpoint):
     result = generate(checkpoint, "--seed", 3, "--fps", 4, "-o", "a.mp4", "-o", "new/a.gif", "--output", "a.png")
 
@@ -137,6 +138,7 @@ def test_written_frames_can_be_enlarged(checkpoint):
     assert iio.imread("a.mp4", plugin="pyav").shape == (5, 96, 192, 3)
 
 
+@pytest.mark.slow
 def test_a_video_begins_with_a_given_image(checkpoint):
     PIL.Image.new("RGB", (64, 32), "red").save("red.png")
     PIL.Image.new("RGB", (64, 32), "blue").save("blue.png")

@@ -193,6 +193,7 @@ def test_gradients_reach_every_parameter_through_the_quantizer(video):
     assert gradients["encoder.conv_in.conv_s.weight"].abs().max() > 0
 
 
+@pytest.mark.slow
 def test_learns_to_reconstruct():
     tokenizer = tiny_tokenizer(norm="position").train()
     video = smooth_video(32, 32, num_frames=5)
@@ -326,6 +327,7 @@ def test_encoding_tiles_is_exact_where_the_overlap_covers_the_receptive_field():
     torch.testing.assert_close(latents, expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_decoding_tiles_is_close_and_exact_in_the_corners():
     tokenizer = silence_attention(tiny_tokenizer(norm="position"))
     indices = torch.randint(1000, (1, 2, 34, 56), generator=torch.Generator().manual_seed(0))
@@ -467,6 +469,7 @@ def peak_bytes(function, path):
 
 @pytest.mark.parametrize("tiled", [False, True])
 @torch.no_grad()
+@pytest.mark.slow
 def test_memory_of_a_stream_does_not_grow(tiled, tmp_path):
     tokenizer = tiny_tokenizer()
     tokenizer.num_cached_latent_frames = 2
@@ -580,6 +583,7 @@ def recorder():
 
 @pytest.mark.parametrize("norm", ["frame", "position"])
 @torch.no_grad()
+@pytest.mark.slow
 def test_encoder_and_decoder_are_one_graph_each(norm, video, recorder):
     tokenizer = tiny_tokenizer(norm=norm)
     indices = tokenizer.encode(video)
@@ -605,6 +609,7 @@ def test_a_stream_leaves_the_compiled_decoder_aside(video, recorder):
 
 @pytest.mark.parametrize("method", ["encode", "decode", "forward"])
 @torch.no_grad()
+@pytest.mark.slow
 def test_methods_compile_as_a_whole(method, video, recorder):
     tokenizer = tiny_tokenizer()
     argument = tokenizer.encode(video) if method == "decode" else video

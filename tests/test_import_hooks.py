@@ -83,6 +83,7 @@ def test_importing_the_package_or_its_command_imports_no_large_library():
         "from lumos_hf.modeling_lumos import LumosModel; from transformers import AutoModelForCausalLM",
     ],
 )
+@pytest.mark.slow
 def test_the_auto_classes_know_lumos_whatever_is_imported_first(imports):
     code = (
         f"{imports}\n"

@@ -30,6 +30,7 @@ def shown_colors(sheet, columns, rows):
     return [[sheet.getpixel(place) for place in row] for row in places]
 
 
+@pytest.mark.slow
 def test_mp4_keeps_size_frames_rate_and_about_the_colors(tmp_path, clip):
     write_media(tmp_path / "clip.mp4", clip, fps=8)
     video = iio.imread(tmp_path / "clip.mp4", plugin="pyav")

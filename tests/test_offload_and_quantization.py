@@ -82,6 +82,7 @@ VIDEO = torch.rand(2, 3, 9, 32, 48, generator=torch.Generator().manual_seed(0)) 
     "options", [{"offload_type": "leaf_level"}, {"offload_type": "block_level", "num_blocks_per_group": 1}]
 )
 @torch.no_grad()
+@pytest.mark.slow
 def test_group_offload_of_the_video_tokenizer(options, to_disk, norm, num_cached_latent_frames, tmp_path):
     """On disk, what is not brought back is garbage on a CPU as well; on a GPU it is on the wrong device."""
     vqvae = build_vqvae(norm=norm)

@@ -146,6 +146,7 @@ def with_and_without_onednn(function):
     return results
 
 
+@pytest.mark.slow
 def test_a_pipeline_decodes_the_same_codes():
     torch.manual_seed(0)
     scheduler = MaskDecodingScheduler(token_temperature=0.0, confidence_temperature=0.0)

@@ -50,6 +50,7 @@ def test_version_is_the_installed_one():
     assert lumos_hf.__version__ == importlib.metadata.version("lumos_hf")
 
 
+@pytest.mark.slow
 def test_import_leaves_diffusers_for_later():
     code = "import sys, lumos_hf; sys.exit('diffusers' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

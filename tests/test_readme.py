@@ -41,6 +41,7 @@ def test_every_link_leads_somewhere():
         assert not [link for link in links if not (document.parent / link).exists()], document.name
 
 
+@pytest.mark.slow
 def test_the_example_runs_without_a_warning(tmp_path):
     example = next(block for block in README.split("```python\n") if "demo_checkpoint()" in block).split("```")[0]
     # What the libraries say of each other while they are imported comes before the mark.

@@ -97,6 +97,7 @@ def test_reconstructions_are_those_of_the_official_code(pipe, golden_cosmos):
     torch.testing.assert_close(video, tensors["c2.reconstruction"], atol=2e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_a_release_with_all_codes(golden_cosmos, tmp_path):
     """The official number of codes, with a transformer of random weights."""
     release = release_in(tmp_path)

@@ -237,6 +237,7 @@ def test_ranks_share_the_shards(clips, whole, tmp_path):
     assert rows(shared) == rows(output)
 
 
+@pytest.mark.slow
 def test_killed_runs_go_on_where_they_stopped(clips, whole, tmp_path):
     expected, summary = whole
     output = tmp_path / "output"

@@ -25,12 +25,14 @@ def test_the_weights_are_small():
     assert sum(file.stat().st_size for file in weights) <= 15e6
 
 
+@pytest.mark.slow
 def test_most_held_out_prompts_come_out_right(pipe):
     specs, prompts = zip(*held_out_prompts(single_specs(), 10))
     scores = summarise(list(specs), [observe(clip) for clip in generate(pipe, list(prompts))])
     assert scores["all"] >= 0.8
 
 
+@pytest.mark.slow
 def test_a_prompt_and_a_seed_fix_the_video(pipe):
     first, second = (
         pipe("A red star jumps in the snow.", generator=torch.Generator().manual_seed(3), output_type="latent").frames
@@ -39,6 +41,7 @@ def test_a_prompt_and_a_seed_fix_the_video(pipe):
     assert torch.equal(first, second)
 
 
+@pytest.mark.slow
 def test_an_image_is_continued(pipe):
     spec = ClipSpec((("heart", "blue"),), "meadow", motion="right", start=(48, 64))
     image = PIL.Image.fromarray(draw_clip(spec)[0])

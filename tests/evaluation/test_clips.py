@@ -67,6 +67,7 @@ def test_a_caption_names_everything_that_is_shown():
         assert spec.relation or any(wording in text for wording in MOTIONS[spec.motion])
 
 
+@pytest.mark.slow
 def test_continued_clips_are_new_and_stay_in_the_picture():
     specs = continued_specs()
     assert len(set(specs)) == len(specs)
@@ -78,6 +79,7 @@ def test_continued_clips_are_new_and_stay_in_the_picture():
         assert (clip == scene).all(axis=-1)[:, edge].all(), spec
 
 
+@pytest.mark.slow
 def test_the_true_continued_clips_read_back_right():
     for spec in random.Random(1).sample(continued_specs(), 60):
         assert judge(spec, observe(draw_clip(spec)))["all"], spec

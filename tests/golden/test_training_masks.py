@@ -126,6 +126,7 @@ def test_masks_from_given_draws(case, config, variant):
 
 
 @pytest.mark.parametrize("case_index", (0, 1))
+@pytest.mark.slow
 def test_statistics_of_10000_draws(case_index, golden, config):
     facts, _ = load_references(golden / "training")
     histogram = facts["histograms"][case_index]

@@ -59,6 +59,7 @@ def pipe():
     return demo_pipeline()
 
 
+@pytest.mark.slow
 def test_saved_weights_load_fuse_and_unfuse_to_the_same_frames(pipe, trained):
     directory, before, after = trained
     files = {file.name for file in directory.iterdir()}

@@ -21,6 +21,7 @@ def test_the_card_of_the_demo_is_up_to_date():
     assert (REPOSITORY / "MODEL_CARD.md").read_text(encoding="utf-8") == str(demo_model_card())
 
 
+@pytest.mark.slow
 def test_the_usage_of_the_demo_runs():
     names = {}
     exec(demo_model_card().text.split("```python\n")[1].split("```")[0], names)
