@@ -406,6 +406,20 @@ def test_public_sets_come_out_byte_for_byte(tmp_path, name):
         assert (tmp_path / "out" / "1-in-1" / "files" / file.name).read_bytes() == file.read_bytes()
 
 
+def test_the_context_limits_what_the_collator_takes_and_nothing_else(official, tmp_path):
+    import_tokenized_dataset(official, tmp_path / "output")
+    video = rows(tmp_path / "output")[0]
+    with pytest.raises(ValueError, match=r"must fit into the context of 100 tokens"):
+        DataCollatorForDiffusionForcing(LumosConfig(max_position_embeddings=100))([video])
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 1}
+    batch = DataCollatorForDiffusionForcing(CONFIG, seed=0)([video])
+    losses = []
+    for limit in (100, 65536):
+        torch.manual_seed(0)
+        losses.append(LumosForCausalLM(LumosConfig(**sizes, max_position_embeddings=limit))(**batch).loss)
+    assert torch.equal(*losses) and losses[0].isfinite()
+
+
 @needs_public_sets
 def test_public_items_can_be_trained_on(tmp_path):
     import_tokenized_dataset(PUBLIC / "test_image", tmp_path / "output")
