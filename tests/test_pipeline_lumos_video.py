@@ -1217,6 +1217,19 @@ def test_a_video_that_fills_everything_is_said(pipe, warnings):
     assert "`video` fills all of `num_frames` (9) already: nothing is left to make." in warnings.text
 
 
+def test_values_from_minus_one_are_taken_with_a_warning(pipe, warnings):
+    image = torch.rand(3, 32, 64, generator=torch.Generator().manual_seed(0))
+    expected = codes_of(pipe, "waves", image=image)
+    assert not warnings.records
+    signed = [image * 2 - 1, (image * 2 - 1).movedim(0, -1).numpy(), [image * 2 - 1], (image * 2 - 1)[None]]
+    for each in signed:
+        assert torch.equal(codes_of(pipe, "waves", image=each), expected)
+    assert torch.equal(codes_of(pipe, "waves", video=[image * 2 - 1]), expected)
+    assert len(warnings.records) == 2 and "`image` has values below 0" in warnings.text
+    with pytest.raises(ValueError, match=r"`image` must have floating-point values in \[0, 1\], got values from -3"):
+        codes_of(pipe, "waves", image=torch.full((3, 32, 64), -3.0))
+
+
 # Layout and text
 
 

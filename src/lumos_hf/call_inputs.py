@@ -232,10 +232,10 @@ def read_pixels(inputs: CallInputs, pipe: DiffusionPipeline) -> torch.Tensor | N
     max_blocks = crop_budget(*default_size) if inputs.height is None else None
     size = {"height": inputs.height, "width": inputs.width, "max_blocks": max_blocks}
     if inputs.image is not None:
-        pixels = pipe.video_processor.preprocess_image(inputs.image, **size)
+        pixels = pipe.video_processor.preprocess_image(_in_unit_range("image", inputs.image), **size)
     else:
         pixels = _whole_latent_frames(
-            pipe.video_processor.preprocess_video(inputs.video, **size),
+            pipe.video_processor.preprocess_video(_in_unit_range("video", inputs.video), **size),
             inputs.num_frames,
             pipe.transformer.config.temporal_compression,
         )
@@ -246,6 +246,36 @@ def read_pixels(inputs: CallInputs, pipe: DiffusionPipeline) -> torch.Tensor | N
             f"made for: the result has {width}x{height} pixels. `height` and `width` choose another size."
         )
     return pixels
+
+
+def _in_unit_range(name: str, value: Any) -> Any:
+    """Maps floating-point values in [-1, 1], which diffusers' pipelines make do with, to [0, 1], and says so."""
+    arrays = [array for array in _arrays_in(value) if array.size > 0]
+    if not arrays or min(array.min() for array in arrays) >= 0 or max(abs(array).max() for array in arrays) > 1:
+        return value
+    _warn_once(f"`{name}` has values below 0, so it is taken to be in [-1, 1]. Give values in [0, 1].")
+
+    def mapped(item: Any) -> Any:
+        if isinstance(item, (list, tuple)):
+            return [mapped(part) for part in item]
+        return item / 2 + 0.5 if _is_floating(item) else item
+
+    return mapped(value)
+
+
+def _arrays_in(value: Any) -> list[np.ndarray]:
+    """The floating-point arrays and tensors in nested lists."""
+    if isinstance(value, (list, tuple)):
+        return [array for item in value for array in _arrays_in(item)]
+    if not _is_floating(value):
+        return []
+    return [value.detach().float().cpu().numpy() if isinstance(value, torch.Tensor) else value]
+
+
+def _is_floating(value: Any) -> bool:
+    if isinstance(value, torch.Tensor):
+        return value.is_floating_point()
+    return isinstance(value, np.ndarray) and np.issubdtype(value.dtype, np.floating)
 
 
 def _whole_latent_frames(pixels: torch.Tensor, num_frames: int, temporal_compression: int) -> torch.Tensor:
