@@ -4,6 +4,7 @@
 import ast
 import inspect
 import json
+import shutil
 import subprocess
 import sys
 
@@ -84,6 +85,36 @@ def test_the_output_must_be_new_and_the_source_complete(tmp_path):
     with pytest.raises(ValueError, match="has no model_index.json"):
         export_remote_code(tmp_path / "mine", tmp_path / "new")
     assert [file.name for file in tmp_path.rglob("*")] == ["mine", "notes.txt"]
+
+
+def test_only_files_of_the_checkpoint_are_copied(tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(demo_checkpoint(), source)
+    (tmp_path / "secret").write_text("secret")
+    others = ["notes.txt", "transformer/other.py", "vqvae/notes.md", "private/key.json", ".token"]
+    (source / "private").mkdir()
+    for name in others:
+        (source / name).write_text("{}")
+    (source / "vqvae" / "linked.txt").symlink_to(tmp_path / "secret")
+    export_remote_code(source, tmp_path / "output")
+    copied = {path.relative_to(tmp_path / "output").as_posix() for path in (tmp_path / "output").rglob("*")}
+    assert not copied & {*others, "vqvae/linked.txt", "private"}
+    assert (tmp_path / "output" / "transformer" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("name", ["tokenizer/special.json", "model_index.json", "vqvae"])
+def test_links_are_not_followed(tmp_path, name):
+    source = tmp_path / "source"
+    shutil.copytree(demo_checkpoint(), source)
+    elsewhere = tmp_path / "elsewhere"
+    if (source / name).exists():
+        (source / name).rename(elsewhere)
+    else:
+        elsewhere.write_text('{"secret": 1}')
+    (source / name).symlink_to(elsewhere)
+    with pytest.raises(ValueError, match=f"must hold its files themselves, but '.*{name}' is a link"):
+        export_remote_code(source, tmp_path / "output")
+    assert not (tmp_path / "output").exists()
 
 
 def test_the_command(tmp_path):

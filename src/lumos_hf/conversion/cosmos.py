@@ -104,7 +104,8 @@ def convert_cosmos_tokenizer(
         raise ValueError(f"`source_dir` must be a directory, got '{source_dir}'.")
     _check_overrides(config_overrides)
     weights = _load_weights(source_dir)
-    fields = {**_convert_config(_read_config(source_dir)), **config_overrides}
+    with reading(source_dir / "config.json", "the config of a Cosmos tokenizer"):
+        fields = {**_convert_config(_read_config(source_dir)), **config_overrides}
     tokenizer = _empty_tokenizer(weights, fields, source_dir)
     official_names = official_cosmos_names(tokenizer)
     expected = {official_names[name]: tensor.shape for name, tensor in tokenizer.state_dict().items()}

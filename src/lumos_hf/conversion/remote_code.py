@@ -20,7 +20,7 @@ from typing import Any
 from .. import __version__
 from ..cosmos_video_tokenizer import CosmosVideoTokenizer
 from ..files import whole_directory
-from ..hub.checkpoint_files import check_complete, update_json
+from ..hub.checkpoint_files import CONFIG_FILES, WEIGHT_FILES, check_complete, update_json
 from ..hub.pipeline_repository import write_model_code
 from ..modeling_lumos import LumosForCausalLM
 from ..pipeline_lumos_video import LumosVideoPipeline
@@ -34,6 +34,8 @@ COMPONENT_CLASSES = {
 }
 # diffusers imports the files of all repositories into one folder, so their names must be nobody else's.
 _PIPELINE_MODULE = "lumos_video_pipeline"
+_WEIGHT_ENDINGS = ("safetensors", "bin")
+_VOCABULARIES = ("tokenizer/*.txt", "tokenizer/*.model", "tokenizer/*.jinja")
 _COMPONENT_MODULES = {component: f"lumos_{component}" for component in COMPONENT_CLASSES}
 
 # What the file of the pipeline does without: components have files of their own, whose classes are other objects than
@@ -71,15 +73,35 @@ def export_remote_code(source: Path, output: Path) -> None:
     The model card is left behind, since another way of loading is needed now.
 
     Raises:
-        ValueError: if `source` is no complete checkpoint of [`LumosVideoPipeline`], or `output` exists and is not empty.
+        ValueError: if `source` is no complete checkpoint of [`LumosVideoPipeline`] or has links among its files, or `output`
+            exists and is not empty.
     """
     check_complete(source)
+    files = _checkpoint_files(source)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ValueError(f"`output` must be a new or an empty directory, got '{output}'.")
     with whole_directory(output) as directory:
-        shutil.copytree(source, directory, ignore=shutil.ignore_patterns("README.md", ".*"), dirs_exist_ok=True)
+        for file in files:
+            (directory / file).parent.mkdir(exist_ok=True)
+            shutil.copyfile(source / file, directory / file, follow_symlinks=False)
         write_model_code(directory)
         _write_pipeline_code(directory)
+
+
+def _checkpoint_files(directory: Path) -> list[Path]:
+    """Configs, weights and vocabularies of the components, and nothing else that lies there, such as others' code."""
+    weights = [
+        f"{component}/{stem}*.{ending}" for component, stem in WEIGHT_FILES.items() for ending in _WEIGHT_ENDINGS
+    ]
+    configs = [f"{component}/*.json" for component in CONFIG_FILES]
+    patterns = [LumosVideoPipeline.config_name, *configs, *weights, *_VOCABULARIES]
+    files = sorted({path.relative_to(directory) for pattern in patterns for path in directory.glob(pattern)})
+    for file in files:
+        for path in (directory / file, (directory / file).parent):
+            # It could lead anywhere, and what is there would be published with the checkpoint.
+            if path.is_symlink() and path != directory:
+                raise ValueError(f"`source` must hold its files themselves, but '{path}' is a link.")
+    return files
 
 
 def _write_pipeline_code(directory: Path) -> None:

@@ -2,6 +2,7 @@
 """Where the parts of a release lie: on this machine, or on the Hub, from where they are downloaded or listed."""
 
 import re
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,16 +69,20 @@ def listed_source(argument: str, source: str | Path, patterns: Iterable[str]) ->
         }
         return ListedSource(found, path)
     location = _hub_location(argument, source)
-    files = _snapshot(argument, source, location, patterns, dry_run=True)
+    # Even a dry run writes into its cache which commit a branch is at.
+    with tempfile.TemporaryDirectory() as cache:
+        files = _snapshot(argument, source, location, patterns, dry_run=True, cache_dir=cache)
     if not files:
         raise _not_in_repository(argument, source, location)
     folder = location.path_in_repo
     # Of a file, `folder` is the whole name.
-    names = {file.filename: file.filename.removeprefix(folder).lstrip("/") or Path(folder).name for file in files}
-    local_path = None
-    if all(file.is_cached for file in files):
-        local_path = Path(_snapshot(argument, source, location, patterns, local_files_only=True)) / folder
-    return ListedSource({names[file.filename]: file.file_size for file in files}, local_path)
+    sizes = {file.filename.removeprefix(folder).lstrip("/") or Path(folder).name: file.file_size for file in files}
+    try:
+        snapshot = Path(_snapshot(argument, source, location, patterns, local_files_only=True))
+    except OSError:
+        return ListedSource(sizes, None)
+    is_here = all((snapshot / file.filename).is_file() for file in files)
+    return ListedSource(sizes, snapshot / folder if is_here else None)
 
 
 def is_on_hub(source: str | Path) -> bool:
