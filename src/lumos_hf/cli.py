@@ -12,8 +12,6 @@ import os
 import random
 import re
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -84,9 +82,16 @@ class _Command(TyperCommand):
         return re.sub(r"`(\w+)`", lambda match: f"`{options.get(match[1], match[1])}`", message)
 
 
-def _option(*names: str, metavar: str, help: str, default: str | bool = False, panel: str | None = None, **kwargs):
-    """An option; `default` is what the help page says of it if it is not given."""
-    return typer.Option(*names, metavar=metavar, help=help, show_default=default, rich_help_panel=panel, **kwargs)
+def _option(
+    *names: str,
+    help: str,
+    metavar: str | None = None,
+    default: str | bool = False,
+    panel: str | None = None,
+    **constraints: Any,
+) -> Any:
+    """An option; `default` is what its help says of it not being given: the text, True for the value itself, or nothing."""
+    return typer.Option(*names, metavar=metavar, help=help, show_default=default, rich_help_panel=panel, **constraints)
 
 
 ModelOption = Annotated[
@@ -111,9 +116,9 @@ def _print_version(is_wanted: bool) -> None:
 @app.callback()
 def lumos_hf(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and end.", callback=_print_version, is_eager=True)
+        bool, typer.Option("--version", help="Prints the version and ends.", callback=_print_version, is_eager=True)
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Shows where an error comes from.")] = False,
 ) -> None:
     """Images and videos from text with Lumos-1, an LLM that draws by discrete diffusion."""
 
@@ -133,12 +138,10 @@ def generate(
     ] = None,
     model: ModelOption = None,
     image: Annotated[
-        Path | None,
-        _option(metavar="FILE", help="The image that the video begins with.", exists=True, dir_okay=False),
+        Path | None, _option(metavar="FILE", help="The image that the video begins with.", exists=True, dir_okay=False)
     ] = None,
     max_pixels: Annotated[
-        int | None,
-        _option(metavar="N", min=1, help="That image may not have more pixels.", default=MAX_PIXELS_TEXT),
+        int | None, _option(metavar="N", min=1, help="That image may not have more pixels.", default=MAX_PIXELS_TEXT)
     ] = None,
     negative_prompt: Annotated[str | None, _option(metavar="TEXT", help="What is not to be seen.")] = None,
     lora: Annotated[
@@ -150,8 +153,7 @@ def generate(
         ),
     ] = None,
     seed: Annotated[
-        int | None,
-        _option(metavar="N", min=0, max=2**63 - 1, help="Makes the same video again.", default="random"),
+        int | None, _option(metavar="N", min=0, max=2**63 - 1, help="Makes the same video again.", default="random")
     ] = None,
     num_videos_per_prompt: Annotated[
         int,
@@ -193,8 +195,7 @@ def generate(
     ] = False,
     device: DeviceOption = None,
     dtype: Annotated[
-        Dtype | None,
-        _option(metavar="DTYPE", help=DTYPE_HELP, default="float32 on cpu, else bfloat16", panel=MACHINE),
+        Dtype | None, _option(metavar="DTYPE", help=DTYPE_HELP, default="float32 on cpu, else bfloat16", panel=MACHINE)
     ] = None,
 ) -> None:
     """
@@ -242,7 +243,7 @@ def generate(
         _write(frames, video_paths, scale, rate, video_seed)
 
 
-@app.command()
+@app.command(cls=_Command)
 def tokenize(
     data: Annotated[
         str,
@@ -253,60 +254,50 @@ def tokenize(
             show_default=False,
         ),
     ],
-    model: Annotated[
-        str,
-        typer.Option(metavar="DIR_OR_REPO", help="Checkpoint whose video tokenizer encodes.", show_default=False),
-    ],
+    model: Annotated[str, _option(metavar="DIR_OR_REPO", help="The checkpoint whose video tokenizer encodes.")],
     output: Annotated[
         Path,
-        typer.Option(
+        _option(
             "--output",
             "-o",
             metavar="DIR",
-            help="Of the tokenised set. A run that was interrupted goes on with it.",
-            show_default=False,
+            help="The directory of the tokenised set; a run that was interrupted goes on with it.",
         ),
     ],
     fps: Annotated[
         int | None,
-        typer.Option(
-            metavar="N",
-            help="Frames per second of videos.",
-            show_default="the checkpoint's",
-            rich_help_panel=CLIPS,
-        ),
+        _option(metavar="N", help="The frames per second of videos.", default="the checkpoint's", panel=CLIPS),
     ] = None,
     duration: Annotated[
         int | None,
-        typer.Option(
+        _option(
             metavar="N",
-            help="Seconds of each video; fps * duration frames are taken.",
-            show_default="the checkpoint's",
-            rich_help_panel=CLIPS,
+            help="The seconds of each video; fps * duration frames are taken.",
+            default="the checkpoint's",
+            panel=CLIPS,
         ),
     ] = None,
     num_frames: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", help="Frames of each video, instead of --duration.", show_default=False, rich_help_panel=CLIPS
-        ),
+        int | None, _option(metavar="N", help="The frames of each video, instead of --duration.", panel=CLIPS)
     ] = None,
     position: Annotated[
         Literal["middle", "start", "random"],
-        typer.Option(
+        _option(
             metavar="PLACE",
-            help="Where in longer videos: middle, start or random.",
-            rich_help_panel=CLIPS,
+            help="Takes the frames from the middle or the start of longer videos, or from a random place.",
+            panel=CLIPS,
+            default=True,
         ),
     ] = "middle",
-    seed: Annotated[int, typer.Option(metavar="N", help="Of random places.", rich_help_panel=CLIPS)] = 0,
+    seed: Annotated[int, _option(metavar="N", help="Chooses the random places.", panel=CLIPS, default=True)] = 0,
     frames: Annotated[
         Literal["clock", "official"],
-        typer.Option(
+        _option(
             metavar="WHICH",
-            help="clock: those that follow each other at --fps. official: every n-th, 84 of them, as the official scripts "
+            help="clock takes frames that follow each other at --fps; official takes every n-th, 84 of them, as the official scripts "
             "take them.",
-            rich_help_panel=CLIPS,
+            panel=CLIPS,
+            default=True,
         ),
     ] = "clock",
     max_pixels: Annotated[
@@ -320,50 +311,57 @@ def tokenize(
         ),
     ] = None,
     height: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="A multiple of 32.", show_default="the checkpoint's", rich_help_panel=CLIPS),
+        int | None, _option(metavar="N", help="A multiple of 32.", default="the checkpoint's", panel=CLIPS)
     ] = None,
     width: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="A multiple of 32.", show_default="the checkpoint's", rich_help_panel=CLIPS),
+        int | None, _option(metavar="N", help="A multiple of 32.", default="the checkpoint's", panel=CLIPS)
     ] = None,
     buckets: Annotated[
         bool,
-        typer.Option(
+        _option(
             "--buckets/--no-buckets",
             help="Crop each clip to the size of about height x width pixels that fits its shape, or all to that size.",
-            rich_help_panel=CLIPS,
+            panel=CLIPS,
         ),
     ] = True,
-    caption_column: Annotated[str, typer.Option(metavar="NAME", help="Captions.", rich_help_panel=COLUMNS)] = "text",
+    caption_column: Annotated[
+        str, _option(metavar="NAME", help="The column of captions.", panel=COLUMNS, default=True)
+    ] = "text",
     media_column: Annotated[
         str | None,
-        typer.Option(
+        _option(
             metavar="NAME",
-            help="Images or videos.",
-            show_default="path in tables, the only such column in data sets",
-            rich_help_panel=COLUMNS,
+            help="The column of images or videos.",
+            default="path in tables, the only such column in data sets",
+            panel=COLUMNS,
         ),
     ] = None,
-    split: Annotated[str, typer.Option(metavar="NAME", help="Of a data set.", rich_help_panel=COLUMNS)] = "train",
-    batch_size: Annotated[int, typer.Option(metavar="N", help="Clips encoded together.", rich_help_panel=MACHINE)] = 8,
+    split: Annotated[
+        str, _option(metavar="NAME", help="The split of a data set.", panel=COLUMNS, default=True)
+    ] = "train",
+    batch_size: Annotated[
+        int, _option(metavar="N", help="The number of clips encoded together.", panel=MACHINE, default=True)
+    ] = 8,
     num_proc: Annotated[
         int,
-        typer.Option(
-            metavar="N", help="Processes that read clips, besides the one that encodes.", rich_help_panel=MACHINE
+        _option(
+            metavar="N",
+            help="The number of processes that read clips, besides the one that encodes.",
+            panel=MACHINE,
+            default=True,
         ),
     ] = 0,
     clips_per_shard: Annotated[
         int,
-        typer.Option(
-            metavar="N", help="Per file; so many at most are done again after a kill.", rich_help_panel=MACHINE
+        _option(
+            metavar="N",
+            help="The number of clips in a file; so many at most are done again after a kill.",
+            panel=MACHINE,
+            default=True,
         ),
     ] = 256,
     device: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DEVICE", help="Such as cpu, cuda:1.", show_default="a GPU, or cpu", rich_help_panel=MACHINE
-        ),
+        str | None, _option(metavar="DEVICE", help="Such as cpu, cuda:1.", default="a GPU, or cpu", panel=MACHINE)
     ] = None,
 ) -> None:
     """
@@ -376,39 +374,38 @@ def tokenize(
 
     Example: lumos-hf tokenize clips/ --model checkpoints/lumos-1b -o clips-tokenized --num-proc 8
     """
-    with _short_errors():
-        _check_datasets_installed()
-        from .data import process_rank, tokenize_dataset
+    _check_datasets_installed()
+    from .data import process_rank, tokenize_dataset
 
-        rank, world_size = process_rank()
-        summary = tokenize_dataset(
-            data,
-            _check_model(model),
-            output,
-            fps=fps,
-            duration=duration,
-            num_frames=num_frames,
-            position=position,
-            height=height,
-            width=width,
-            buckets=buckets,
-            seed=seed,
-            frames=frames,
-            **({} if max_pixels is None else {"max_pixels": max_pixels}),
-            caption_column=caption_column,
-            media_column=media_column,
-            split=split,
-            batch_size=batch_size,
-            num_proc=num_proc,
-            clips_per_shard=clips_per_shard,
-            device=_check_device(device or _own_device()),
-            rank=rank,
-            world_size=world_size,
-        )
+    rank, world_size = process_rank()
+    summary = tokenize_dataset(
+        data,
+        _check_model(model),
+        output,
+        fps=fps,
+        duration=duration,
+        num_frames=num_frames,
+        position=position,
+        height=height,
+        width=width,
+        buckets=buckets,
+        seed=seed,
+        frames=frames,
+        **({} if max_pixels is None else {"max_pixels": max_pixels}),
+        caption_column=caption_column,
+        media_column=media_column,
+        split=split,
+        batch_size=batch_size,
+        num_proc=num_proc,
+        clips_per_shard=clips_per_shard,
+        device=_check_device(device or _own_device()),
+        rank=rank,
+        world_size=world_size,
+    )
     _report_tokenized("Tokenised", summary, output, rank)
 
 
-@app.command()
+@app.command(cls=_Command)
 def import_tokenized(
     source: Annotated[
         Path,
@@ -421,45 +418,51 @@ def import_tokenized(
     ],
     output: Annotated[
         Path,
-        typer.Option(
+        _option(
             "--output",
             "-o",
             metavar="DIR",
-            help="Of the tokenised set. A run that was interrupted goes on with it.",
-            show_default=False,
+            help="The directory of the tokenised set; a run that was interrupted goes on with it.",
         ),
     ],
-    seconds: Annotated[int, typer.Option(metavar="N", help="Cut longer videos to so many seconds.")] = 2,
-    whole: Annotated[bool, typer.Option("--whole", help="Cut nothing.")] = False,
+    seconds: Annotated[int, _option(metavar="N", help="Cuts longer videos to so many seconds.", default=True)] = 2,
+    whole: Annotated[bool, _option("--whole", help="Cuts nothing.")] = False,
     fps: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Frames per second that videos must have.", show_default="any"),
+        int | None, _option(metavar="N", help="Frames per second that videos must have.", default="any")
     ] = None,
     captions: Annotated[
         list[Path] | None,
-        typer.Option(
+        _option(
             metavar="FILE",
             help="Table whose row N is the caption of item N; of several sets, to be given for each.",
-            show_default="captions.csv beside a record, if there is one",
+            default="captions.csv beside a record, if there is one",
             exists=True,
         ),
     ] = None,
-    caption_column: Annotated[str, typer.Option(metavar="NAME", help="Of the tables of captions.")] = "text",
+    caption_column: Annotated[
+        str, _option(metavar="NAME", help="The column of captions in these tables.", default=True)
+    ] = "text",
     model: Annotated[
         str | None,
-        typer.Option(
+        _option(
             metavar="DIR_OR_REPO",
-            help="Checkpoint whose token ids the sets were made with.",
-            show_default="the official ones",
+            help="The checkpoint whose token ids the sets were made with.",
+            default="the official ones",
         ),
     ] = None,
     num_proc: Annotated[
-        int, typer.Option(metavar="N", help="Processes that read items, besides this one.", rich_help_panel=MACHINE)
+        int,
+        _option(
+            metavar="N", help="The number of processes that read items, besides this one.", panel=MACHINE, default=True
+        ),
     ] = 0,
     clips_per_shard: Annotated[
         int,
-        typer.Option(
-            metavar="N", help="Per file; so many at most are done again after a kill.", rich_help_panel=MACHINE
+        _option(
+            metavar="N",
+            help="The number of clips in a file; so many at most are done again after a kill.",
+            panel=MACHINE,
+            default=True,
         ),
     ] = 256,
 ) -> None:
@@ -471,49 +474,48 @@ def import_tokenized(
 
     Example: lumos-hf import-tokenized pre_tokenize/data/videos -o videos-tokenized --seconds 2
     """
-    with _short_errors():
-        _check_datasets_installed()
-        from .data import import_tokenized_dataset, process_rank
+    _check_datasets_installed()
+    from .data import import_tokenized_dataset, process_rank
 
-        rank, world_size = process_rank()
-        summary = import_tokenized_dataset(
-            source,
-            output,
-            seconds=None if whole else seconds,
-            fps=fps,
-            captions=captions or (),
-            caption_column=caption_column,
-            model=None if model is None else _check_model(model),
-            num_proc=num_proc,
-            clips_per_shard=clips_per_shard,
-            rank=rank,
-            world_size=world_size,
-        )
+    rank, world_size = process_rank()
+    summary = import_tokenized_dataset(
+        source,
+        output,
+        seconds=None if whole else seconds,
+        fps=fps,
+        captions=captions or (),
+        caption_column=caption_column,
+        model=None if model is None else _check_model(model),
+        num_proc=num_proc,
+        clips_per_shard=clips_per_shard,
+        rank=rank,
+        world_size=world_size,
+    )
     _report_tokenized("Imported", summary, output, rank)
 
 
-@app.command()
+@app.command(cls=_Command)
 def export_tokenized(
     data: Annotated[
         Path, typer.Argument(help="Directory of a tokenised set.", metavar="DATA", show_default=False, exists=True)
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="A new directory.", show_default=False)
+        Path, _option("--output", "-o", metavar="DIR", help="The directory to write, which must be new.")
     ],
     model: Annotated[
         str | None,
-        typer.Option(
+        _option(
             metavar="DIR_OR_REPO",
             help="Checkpoint whose text tokenizer encodes captions; imported sets do without.",
-            show_default="the official token ids",
+            default="the official token ids",
         ),
     ] = None,
     path_prefix: Annotated[
         str | None,
-        typer.Option(
+        _option(
             metavar="PATH",
             help="What stands before the names of files in the records, seen from where the official trainer starts.",
-            show_default="the absolute path of the new directory",
+            default="the absolute path of the new directory",
         ),
     ] = None,
 ) -> None:
@@ -524,62 +526,52 @@ def export_tokenized(
 
     Example: lumos-hf export-tokenized clips-tokenized -o clips-official --model checkpoints/lumos-1b
     """
-    with _short_errors():
-        _check_datasets_installed()
-        from .data import export_tokenized_dataset
+    _check_datasets_installed()
+    from .data import export_tokenized_dataset
 
-        num_items = export_tokenized_dataset(
-            data, output, model=None if model is None else _check_model(model), path_prefix=path_prefix
-        )
-        typer.echo(f"Wrote {num_items} items to {output}.")
+    num_items = export_tokenized_dataset(
+        data, output, model=None if model is None else _check_model(model), path_prefix=path_prefix
+    )
+    typer.echo(f"Wrote {num_items} items to {output}.")
 
 
-@app.command()
+@app.command(cls=_Command)
 def card(
-    model: Annotated[Path, typer.Option(metavar="DIR", help="Checkpoint.", show_default=False, exists=True)],
+    model: Annotated[Path, _option(metavar="DIR", help="The checkpoint.", exists=True)],
     output: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Where to write it.", show_default="README.md of the checkpoint"),
+        Path | None, _option(metavar="FILE", help="The file to write.", default="README.md of the checkpoint")
     ] = None,
     name: Annotated[
         str | None,
-        typer.Option(metavar="USER/NAME", help="Repository that it is for.", show_default="the checkpoint's path"),
+        _option(metavar="USER/NAME", help="The repository that the card is for.", default="the checkpoint's path"),
     ] = None,
     license: Annotated[
-        str | None, typer.Option(metavar="ID", help="Such as apache-2.0.", show_default="left out")
+        str | None, _option(metavar="ID", help="The licence, such as apache-2.0.", default="left out")
     ] = None,
     base_model: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="USER/NAME", help="What it was made from; may be given several times.", show_default=False
-        ),
+        _option(metavar="USER/NAME", help="What the checkpoint was made from; may be given several times."),
     ] = None,
-    language: Annotated[list[str], typer.Option(metavar="CODE", help="Of prompts; may be given several times.")] = [
-        "en"
-    ],
+    language: Annotated[
+        list[str], _option(metavar="CODE", help="A language of prompts; may be given several times.", default=True)
+    ] = ["en"],
     tag: Annotated[
-        list[str] | None,
-        typer.Option(metavar="TAG", help="Beside the usual ones; may be given several times.", show_default=False),
+        list[str] | None, _option(metavar="TAG", help="A tag beside the usual ones; may be given several times.")
     ] = None,
     template: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Text with the variables of model_card_template.md.", show_default=False),
+        Path | None, _option(metavar="FILE", help="A text with the variables of model_card_template.md.")
     ] = None,
     scores: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="As scores.json of make demo-score.", show_default=False)
+        Path | None, _option(metavar="FILE", help="A file like the scores.json of make demo-score.")
     ] = None,
     sample: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="FILE",
-            help="Picture or video to show, by its path from the card; may be given several times.",
-            show_default=False,
+        _option(
+            metavar="FILE", help="A picture or video to show, by its path from the card; may be given several times."
         ),
     ] = None,
-    training_data: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="What it was trained on.", show_default=False)
-    ] = None,
-    limits: Annotated[str | None, typer.Option(metavar="TEXT", help="What it cannot do.", show_default=False)] = None,
+    training_data: Annotated[str | None, _option(metavar="TEXT", help="What the checkpoint was trained on.")] = None,
+    limits: Annotated[str | None, _option(metavar="TEXT", help="What the checkpoint cannot do.")] = None,
 ) -> None:
     """
     Write the model card of a checkpoint.
@@ -588,30 +580,29 @@ def card(
     """
     from .hub.model_card import TAGS, TEMPLATE, model_card
 
-    with _short_errors():
-        content = model_card(
-            model,
-            name=name,
-            license=license,
-            base_model=base_model,
-            language=language,
-            tags=[*TAGS, *(tag or [])],
-            template=template or TEMPLATE,
-            scores=scores,
-            samples=sample or [],
-            training_data=training_data,
-            limits=limits,
-        )
-        path = output or model / "README.md"
-        content.save(path)
-        typer.echo(f"Wrote {path}.")
+    content = model_card(
+        model,
+        name=name,
+        license=license,
+        base_model=base_model,
+        language=language,
+        tags=[*TAGS, *(tag or [])],
+        template=template or TEMPLATE,
+        scores=scores,
+        samples=sample or [],
+        training_data=training_data,
+        limits=limits,
+    )
+    path = output or model / "README.md"
+    content.save(path)
+    typer.echo(f"Wrote {path}.")
 
 
-@app.command()
+@app.command(cls=_Command)
 def push(
-    model: Annotated[Path, typer.Option(metavar="DIR", help="Checkpoint.", show_default=False, exists=True)],
-    repo: Annotated[str, typer.Option(metavar="USER/NAME", help="Made if it is not there.", show_default=False)],
-    private: Annotated[bool, typer.Option("--private", help="Hide a new repository from others.")] = False,
+    model: Annotated[Path, _option(metavar="DIR", help="The checkpoint.", exists=True)],
+    repo: Annotated[str, _option(metavar="USER/NAME", help="The repository; it is made if it is not there.")],
+    private: Annotated[bool, _option("--private", help="Hides a new repository from others.")] = False,
 ) -> None:
     """
     Publish a checkpoint on the Hub, as it is.
@@ -621,15 +612,14 @@ def push(
     from .hub.checkpoint_files import check_complete
     from .hub.pipeline_repository import publish
 
-    with _short_errors():
-        check_complete(model)
-        typer.echo(f"Wrote {publish(model, repo, private=private or None).commit_url}.")
+    check_complete(model)
+    typer.echo(f"Wrote {publish(model, repo, private=private or None).commit_url}.")
 
 
-@app.command()
+@app.command(cls=_Command)
 def export_remote_code(
-    model: Annotated[Path, typer.Option(metavar="DIR", help="Checkpoint.", show_default=False, exists=True)],
-    output: Annotated[Path, typer.Option(metavar="DIR", help="A new directory.", show_default=False)],
+    model: Annotated[Path, _option(metavar="DIR", help="The checkpoint.", exists=True)],
+    output: Annotated[Path, _option(metavar="DIR", help="The directory to write, which must be new.")],
 ) -> None:
     """
     Copy a checkpoint together with all of its code.
@@ -638,14 +628,13 @@ def export_remote_code(
     """
     from .conversion.remote_code import export_remote_code
 
-    with _short_errors():
-        export_remote_code(model, output)
+    export_remote_code(model, output)
 
 
 @app.command(cls=_Command, epilog=f"Checkpoints of RELEASE: {', '.join(OFFICIAL_CHECKPOINTS)}.")
 def convert(
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="A new directory.", show_default=False)
+        Path, _option("--output", "-o", metavar="DIR", help="The directory to write, which must be new.")
     ],
     release: Annotated[
         str | None,
@@ -657,82 +646,60 @@ def convert(
     ] = None,
     checkpoint: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Which one of RELEASE, see below. What it was made for becomes its defaults.",
-            show_default=False,
-        ),
+        _option(metavar="NAME", help="Which one of RELEASE, see below. What it was made for becomes its defaults."),
     ] = None,
     lumos: Annotated[
         str | None,
-        typer.Option(
-            metavar="DIR_OR_REPO",
-            help="The official model instead of a release: config.json and safetensors.",
-            show_default=False,
-        ),
+        _option(metavar="DIR_OR_REPO", help="The official model instead of a release: config.json and safetensors."),
     ] = None,
     cosmos: Annotated[
         str | None,
-        typer.Option(
+        _option(
             metavar="DIR_OR_REPO",
             help="NVIDIA's Cosmos-Tokenizer-DV4x8x8: encoder.jit and decoder.jit.",
-            show_default="NVIDIA's repository",
+            default="NVIDIA's repository",
         ),
     ] = None,
     text_tokenizer: Annotated[
         str | None,
-        typer.Option(
+        _option(
             metavar="FILE_OR_DIR_OR_REPO",
             help="The official text_tokenizer.json, or the tokenizer.json of Chameleon or Lumina-mGPT.",
-            show_default="Lumina-mGPT's repository",
+            default="Lumina-mGPT's repository",
         ),
     ] = None,
     code_names: Annotated[
         str | None,
-        typer.Option(
+        _option(
             metavar="FILE_OR_DIR_OR_REPO",
             help="The official text_tokenizer.json, for the ids of the visual codes where --text-tokenizer has none.",
-            show_default="that of the release, or 65536 + code",
+            default="that of the release, or 65536 + code",
         ),
     ] = None,
-    dtype: Annotated[
-        Dtype | None,
-        typer.Option(metavar="DTYPE", help=DTYPE_HELP, show_default="that of each part"),
-    ] = None,
+    dtype: Annotated[Dtype | None, _option(metavar="DTYPE", help=DTYPE_HELP, default="that of each part")] = None,
     name: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Of the model, for its card.", show_default="that of the directory"),
+        _option(metavar="NAME", help="The name of the model, for its card.", default="that of the directory"),
     ] = None,
-    height: Annotated[
-        int | None, typer.Option(metavar="N", help="In pixels.", show_default=False, rich_help_panel=DEFAULTS)
-    ] = None,
-    width: Annotated[
-        int | None, typer.Option(metavar="N", help="In pixels.", show_default=False, rich_help_panel=DEFAULTS)
-    ] = None,
+    height: Annotated[int | None, _option(metavar="N", help="Pixels, a multiple of 32.", panel=DEFAULTS)] = None,
+    width: Annotated[int | None, _option(metavar="N", help="Pixels, a multiple of 32.", panel=DEFAULTS)] = None,
     num_frames: Annotated[
-        int | None, typer.Option(metavar="N", help="1 for images.", show_default=False, rich_help_panel=DEFAULTS)
+        int | None, _option(metavar="N", help="4k + 1 for videos, 1 for images.", panel=DEFAULTS)
     ] = None,
-    fps: Annotated[
-        int | None, typer.Option(metavar="N", help="Frames per second.", show_default=False, rich_help_panel=DEFAULTS)
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option(metavar="N", help="Per latent frame.", show_default=False, rich_help_panel=DEFAULTS)
+    fps: Annotated[int | None, _option(metavar="N", help="Frames per second.", panel=DEFAULTS)] = None,
+    num_inference_steps: Annotated[
+        int | None,
+        _option("--num-inference-steps", "--steps", metavar="N", help="Steps per latent frame.", panel=DEFAULTS),
     ] = None,
     guidance_scale: Annotated[
-        float | None,
-        typer.Option(metavar="X", help="Weight of the prompt.", show_default=False, rich_help_panel=DEFAULTS),
+        float | None, _option(metavar="X", help="The weight of the prompt.", panel=DEFAULTS)
     ] = None,
     history_mask_ratio: Annotated[
         float | None,
-        typer.Option(
-            metavar="X",
-            help="Share of a finished frame that later ones do not see.",
-            show_default=False,
-            rich_help_panel=DEFAULTS,
-        ),
+        _option(metavar="X", help="The share of a finished frame that later frames do not see.", panel=DEFAULTS),
     ] = None,
     check_only: Annotated[
-        bool, typer.Option("--check-only", help="Say what would be written and what is missing, and write nothing.")
+        bool, _option("--check-only", help="Say what would be written and what is missing, and write nothing.")
     ] = False,
 ) -> None:
     """
@@ -751,7 +718,7 @@ def convert(
         "width": width,
         "num_frames": num_frames,
         "fps": fps,
-        "num_inference_steps": steps,
+        "num_inference_steps": num_inference_steps,
         "guidance_scale": guidance_scale,
         "history_mask_ratio": history_mask_ratio,
     }
@@ -798,11 +765,9 @@ def _report_plan(plan: "ConversionPlan", output: Path) -> None:
 
 @app.command(cls=_Command)
 def export(
-    model: Annotated[
-        str, typer.Option(metavar="DIR_OR_REPO", help="The checkpoint to be exported.", show_default=False)
-    ],
+    model: Annotated[str, _option(metavar="DIR_OR_REPO", help="The checkpoint to be exported.")],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="A new directory.", show_default=False)
+        Path, _option("--output", "-o", metavar="DIR", help="The directory to write, which must be new.")
     ],
 ) -> None:
     """
@@ -822,16 +787,6 @@ def main() -> None:
     # Importing allocates a million objects that stay; looking through them for garbage takes a fifth of the time.
     gc.disable()
     app()
-
-
-@contextmanager
-def _short_errors() -> Iterator[None]:
-    """Turns errors that the user can mend into one message and exit status 2, as of wrong options."""
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        typer.secho(f"Error: {error}", fg=typer.colors.RED, err=True)
-        raise typer.Exit(2) from error
 
 
 def _default_path(prompt: str, seed: int, is_image: bool) -> Path:
