@@ -1,21 +1,20 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
 """Muon for matrices and AdamW for everything else, as one optimizer that a stock `Trainer` can take."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
 
 
-# Keller Jordan's quintic, chosen for the steepest slope at zero (https://kellerjordan.github.io/posts/muon/).
-_QUINTIC = (3.4445, -4.7750, 2.0315)
-
-
 class MuonWithAdamW(torch.optim.Optimizer):
     """Muon on the hidden weight matrices, AdamW on embeddings, output heads, norms and biases.
 
-    `torch.optim.Muon` takes matrices only, and a `Trainer` takes one optimizer only. Convolution kernels count as
-    matrices of shape `(out_channels, everything else)`. Updates of Muon are scaled to the size of AdamW's
+    `torch.optim.Muon` and `torch.optim.AdamW` do the work. The former takes matrices only, and a `Trainer` takes one
+    optimizer only: this one shows convolution kernels to Muon as matrices of shape `(out_channels, everything else)`, and
+    shares its state and its groups with both. Updates of Muon are scaled to the size of AdamW's
     (`0.2 * sqrt(max(rows, columns))`, arXiv 2502.16982), so that one learning rate serves both.
 
     Args:
@@ -48,13 +47,27 @@ class MuonWithAdamW(torch.optim.Optimizer):
         matrices = [parameter for parameter in trained if parameter.ndim >= 2 and id(parameter) not in apart]
         chosen = {id(parameter) for parameter in matrices}
         others = [parameter for parameter in trained if id(parameter) not in chosen]
-        groups = [
-            {"params": matrices, "muon": True, "weight_decay": weight_decay},
-            {"params": others, "muon": False, "weight_decay": 0.0},
-        ]
-        super().__init__(
-            [group for group in groups if group["params"]], {"lr": lr, "momentum": momentum, "betas": betas}
-        )
+        self._matrices, self._parts = matrices, []
+        if matrices:
+            settings = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum}
+            with _as_matrices(matrices):
+                groups = [{"params": matrices, "muon": True}]
+                self._parts.append(torch.optim.Muon(groups, adjust_lr_fn="match_rms_adamw", **settings))
+        if others:
+            groups = [{"params": others, "muon": False}]
+            self._parts.append(torch.optim.AdamW(groups, lr=lr, betas=betas, weight_decay=0.0))
+        super().__init__([part.param_groups[0] for part in self._parts], {})
+        self._share()
+
+    def _share(self) -> None:
+        """Lets both parts work on the state and the groups that a scheduler, `state_dict` and its loading see."""
+        for part, group in zip(self._parts, self.param_groups, strict=True):
+            part.state, part.param_groups = self.state, [group]
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on from what `state_dict()` of an equal optimizer gave."""
+        super().load_state_dict(state_dict)
+        self._share()
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
@@ -63,51 +76,27 @@ class MuonWithAdamW(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group in self.param_groups:
-            update = self._muon_update if group["muon"] else self._adamw_update
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.sub_(group["lr"] * update(parameter, group))
+        with _as_matrices(self._matrices):
+            for part in self._parts:
+                part.step()
         return loss
 
-    def _muon_update(self, parameter: torch.Tensor, group: dict) -> torch.Tensor:
-        state = self.state[parameter]
-        if not state:
-            state["momentum"] = torch.zeros_like(parameter)
-        state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
-        nesterov = parameter.grad.lerp(state["momentum"], group["momentum"])
-        matrix = orthogonalize(nesterov.flatten(1))
-        return (0.2 * max(matrix.shape) ** 0.5 * matrix).to(parameter.dtype).view_as(parameter)
 
-    def _adamw_update(self, parameter: torch.Tensor, group: dict, eps: float = 1e-8) -> torch.Tensor:
-        state = self.state[parameter]
-        if not state:
-            state.update(step=0, mean=torch.zeros_like(parameter), square=torch.zeros_like(parameter))
-        state["step"] += 1
-        beta1, beta2 = group["betas"]
-        state["mean"].lerp_(parameter.grad, 1 - beta1)
-        state["square"].lerp_(parameter.grad.square(), 1 - beta2)
-        mean = state["mean"] / (1 - beta1 ** state["step"])
-        square = state["square"] / (1 - beta2 ** state["step"])
-        return mean / (square.sqrt() + eps)
+@contextmanager
+def _as_matrices(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Parameters and their gradients are matrices meanwhile, over the same memory."""
+    shapes = [parameter.shape for parameter in parameters]
+    for parameter in parameters:
+        _reshape(parameter, (parameter.shape[0], -1))
+    try:
+        yield
+    finally:
+        for parameter, shape in zip(parameters, shapes, strict=True):
+            _reshape(parameter, shape)
 
 
-def orthogonalize(matrix: torch.Tensor, steps: int = 5) -> torch.Tensor:
-    """The nearest semi-orthogonal matrix, roughly, by Newton-Schulz iterations in bfloat16.
-
-    Args:
-        matrix: `(rows, columns)`.
-        steps: number of iterations; after five, singular values lie between about 0.7 and 1.2.
-    """
-    a, b, c = _QUINTIC
-    x = matrix.bfloat16()
-    transposed = x.shape[0] > x.shape[1]
-    if transposed:
-        x = x.T
-    x = x / (x.norm() + 1e-7)
-    for _ in range(steps):
-        gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.T if transposed else x
+def _reshape(parameter: nn.Parameter, shape: Sequence[int]) -> None:
+    gradient, parameter.grad = parameter.grad, None
+    parameter.data = parameter.data.view(shape)
+    if gradient is not None:
+        parameter.grad = gradient.reshape(shape)

@@ -42,8 +42,10 @@ PAIR_SHARE = 0.2
 NUM_PAIRS = 6000
 NUM_REFINE_PAIRS = 2500
 NUM_CONTINUED = 8000
-# Of the clips with one character, how many go on from an image; of the others, how many have given frames.
-CONTINUED_SHARE = 0.6
+# In refinement: of all clips, how many show two characters; of those with one, how many go on from an image; of the rest,
+# how many have given frames.
+REFINE_PAIR_SHARE = 0.1
+CONTINUED_SHARE = 0.7
 GIVEN_SHARE = 0.25
 # Of the clips with given frames, how many have two latent frames given instead of one.
 TWO_GIVEN_SHARE = 0.3
@@ -94,7 +96,7 @@ class TokenizedClipDataset(Dataset):
     def __getitem__(self, index: int) -> dict[str, np.ndarray | str | int]:
         rng = random.Random(f"{self.seed}/{index}")
         num_singles, num_whole = len(self.singles), len(self.singles) + len(self.pairs)
-        if self.pairs and rng.random() < PAIR_SHARE:
+        if self.pairs and rng.random() < (REFINE_PAIR_SHARE if self.continued else PAIR_SHARE):
             row = rng.randrange(num_singles, num_whole)
             spec = self.pairs[row - num_singles]
         elif self.continued and rng.random() < CONTINUED_SHARE:

@@ -148,6 +148,11 @@ def continued_specs() -> list[ClipSpec]:
     ]
 
 
+def is_known_start(spec: ClipSpec) -> bool:
+    """Whether a single character starts where clips that begin with it do, with text alone."""
+    return spec.start in _STARTS[spec.motion]
+
+
 def room(motion: str, start: tuple[int, int]) -> int:
     """How many steps of `GRID` pixels a character can move from `start`, at most `STEPS`; 0 if it cannot."""
     (x, y), far = start, SIZE - MARGIN

@@ -45,6 +45,7 @@ class Observation:
         relation: `"left"` or `"above"` for two characters, else None.
         jerk: mean length of the third difference of that character's path, pixels per frame cubed.
         background_constancy: 1 minus the mean absolute change of scenery from frame to frame, relative to 255.
+        end: centre in pixels and area in square pixels of that character where it was last seen, or None.
     """
 
     characters: tuple[tuple[str, str], ...]
@@ -53,6 +54,7 @@ class Observation:
     relation: str | None
     jerk: float
     background_constancy: float
+    end: tuple[tuple[float, float], int] | None = None
 
 
 def observe(clip: np.ndarray) -> Observation:
@@ -66,7 +68,15 @@ def observe(clip: np.ndarray) -> Observation:
     followed = _follow_largest(frames)
     path = np.array([blob.centre for blob in followed])
     areas = [blob.area for blob in followed]
-    return Observation(characters, background, _motion(path, areas), relation, _jerk(path), _constancy(clip, frames))
+    return Observation(
+        characters,
+        background,
+        _motion(path, areas),
+        relation,
+        _jerk(path),
+        _constancy(clip, frames),
+        end=(followed[-1].centre, followed[-1].area) if followed else None,
+    )
 
 
 def judge(spec: ClipSpec, seen: Observation) -> dict[str, bool]:
@@ -82,6 +92,14 @@ def judge(spec: ClipSpec, seen: Observation) -> dict[str, bool]:
     if spec.relation:
         verdict["relation"] = seen.relation == spec.relation
     return verdict | {"all": all(verdict.values())}
+
+
+def ends_alike(seen: Observation, true: Observation) -> bool:
+    """Whether the character of a clip ends where, and as large as, that of the true clip does."""
+    if seen.end is None or true.end is None:
+        return seen.end == true.end
+    (centre, area), (true_centre, true_area) = seen.end, true.end
+    return math.dist(centre, true_centre) < MOVEMENT and 1 / GROWTH < area / true_area < GROWTH
 
 
 def _best_scene(clip: np.ndarray) -> tuple[str, np.ndarray]:

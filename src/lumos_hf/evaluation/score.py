@@ -1,14 +1,19 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
-"""Scores a demo checkpoint on held-out prompts: `python -m lumos_hf.evaluation.score`, or `make demo-score`.
+"""
+Scores a demo checkpoint on held-out prompts: `python -m lumos_hf.evaluation.score`, or `make demo-score`.
 
-Beside the generated clips stand the tokenizer's ceiling (the true clips, encoded and decoded) and two controls: the true
-clips, which must be perfect, and generated clips judged by the wrong prompts, which must be near chance.
+From text alone, from an image and from the beginning of a video. Beside the generated clips stand the tokenizer's ceiling
+(the true clips, encoded and decoded) and controls: the true clips, which must be perfect; generated clips judged by the
+wrong prompts, which must be near chance; and, where frames are given, the last of them repeated, which is right only if
+nothing moves.
 """
 
 import argparse
 import json
+import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,33 +28,124 @@ from ..hub.model_card import format_table
 from ..media import contact_sheet, write_media
 from ..pipeline_lumos_video import LumosVideoPipeline
 from ..video_processor_lumos import LumosVideoProcessor, pixels_to_input
-from .clips import FPS, ClipSpec, caption, draw_clip, is_held_out, pair_specs, single_specs
-from .measure import Observation, judge, observe
+from .clips import (
+    FPS,
+    NUM_FRAMES,
+    ClipSpec,
+    caption,
+    continued_specs,
+    draw_clip,
+    is_held_out,
+    is_known_start,
+    pair_specs,
+    single_specs,
+)
+from .measure import Observation, ends_alike, judge, observe
 
 
 NUM_SINGLES = 200
 NUM_PAIRS = 100
+# Of every kind of task in which frames are given.
+NUM_GIVEN = 100
 BATCH_SIZE = 25
+NUM_VIDEO_FRAMES = 5
+# The example of the README: an image is made, then moved.
+README_STILL = "A yellow square waits in the desert."
+README_MOVEMENT = "A yellow square moves right in the desert."
+README_SPEC = ClipSpec((("square", "yellow"),), "desert", motion="right")
+README_SEEDS = 12
+
+Prompts = list[tuple[ClipSpec, str]]
 Scores = dict[str, float]
 
 
-def held_out_prompts(specs: list[ClipSpec], count: int) -> list[tuple[ClipSpec, str]]:
+@dataclass(frozen=True)
+class Task:
+    """
+    Prompts of one kind, and what is given beside them.
+
+    Args:
+        title: names it in tables and files.
+        prompts: specs and captions.
+        num_given: how many frames of the true clip are given: 0, 1 (an image) or more (a video).
+    """
+
+    title: str
+    prompts: Prompts
+    num_given: int = 0
+
+    @property
+    def specs(self) -> list[ClipSpec]:
+        return [spec for spec, _ in self.prompts]
+
+    @property
+    def captions(self) -> list[str]:
+        return [caption for _, caption in self.prompts]
+
+    def given(self) -> list[np.ndarray] | None:
+        """The frames that are given with each prompt, uint8 `(num_given, height, width, 3)`."""
+        return [draw_clip(spec)[: self.num_given] for spec in self.specs] if self.num_given else None
+
+
+def tasks(is_chosen: Callable[[ClipSpec], bool] = is_held_out, share: float = 1.0) -> list[Task]:
+    """Every task that the demo is scored on, with `share` of its prompts, of specs that `is_chosen` takes."""
+    known, others = single_specs(), [spec for spec in continued_specs() if not is_known_start(spec)]
+
+    def prompts(specs: list[ClipSpec], count: int) -> Prompts:
+        return sample_prompts(specs, max(1, round(share * count)), is_chosen)
+
+    return [
+        Task("one character", prompts(known, NUM_SINGLES)),
+        Task("two characters", prompts(pair_specs(), NUM_PAIRS)),
+        Task("image, known starts", prompts(known, NUM_GIVEN), num_given=1),
+        Task("image, other starts", prompts(others, NUM_GIVEN), num_given=1),
+        Task("video, known starts", prompts(known, NUM_GIVEN), num_given=NUM_VIDEO_FRAMES),
+        Task("video, other starts", prompts(others, NUM_GIVEN), num_given=NUM_VIDEO_FRAMES),
+    ]
+
+
+def held_out_prompts(specs: list[ClipSpec], count: int) -> Prompts:
     """The same `count` held-out clips and captions every time."""
+    return sample_prompts(specs, count, is_held_out)
+
+
+def sample_prompts(specs: list[ClipSpec], count: int, is_chosen: Callable[[ClipSpec], bool]) -> Prompts:
+    """The same `count` clips and captions every time, of those that `is_chosen` takes."""
     rng = random.Random(0)
-    chosen = rng.sample([spec for spec in specs if is_held_out(spec)], count)
+    chosen = rng.sample([spec for spec in specs if is_chosen(spec)], count)
     return [(spec, caption(spec, rng)) for spec in chosen]
 
 
 def generate(
-    pipe: LumosVideoPipeline, prompts: list[str], first_seed: int = 0, **call_arguments: Any
+    pipe: LumosVideoPipeline,
+    prompts: list[str],
+    first_seed: int = 0,
+    given: Sequence[np.ndarray] | None = None,
+    **call_arguments: Any,
 ) -> list[np.ndarray]:
-    """One clip per prompt, uint8 `(frames, height, width, 3)`; clip i is drawn with seed `first_seed + i`."""
+    """
+    One clip per prompt, uint8 `(frames, height, width, 3)`; clip i is drawn with seed `first_seed + i`.
+
+    Args:
+        pipe: the checkpoint.
+        prompts: captions.
+        first_seed: of the first clip.
+        given: what each clip goes on from, uint8 `(frames, height, width, 3)`: one frame is an image, more are a video.
+        call_arguments: of the call of `pipe`.
+    """
     clips = []
     for start in tqdm(range(0, len(prompts), BATCH_SIZE), desc="Generating"):
         batch = prompts[start : start + BATCH_SIZE]
         generators = [torch.Generator().manual_seed(first_seed + start + row) for row in range(len(batch))]
+        if given is not None:
+            call_arguments |= _given_arguments(given[start : start + len(batch)])
         clips += _videos_to_arrays(pipe(batch, generator=generators, **call_arguments).frames)
     return clips
+
+
+def _given_arguments(given: Sequence[np.ndarray]) -> dict[str, Any]:
+    videos = [[PIL.Image.fromarray(frame) for frame in frames] for frames in given]
+    return {"image": [frame for (frame,) in videos]} if len(videos[0]) == 1 else {"video": videos}
 
 
 @torch.no_grad()
@@ -67,25 +163,58 @@ def _videos_to_arrays(videos: list[list[PIL.Image.Image]]) -> list[np.ndarray]:
     return [np.stack([np.asarray(frame) for frame in video]) for video in videos]
 
 
-def summarise(specs: list[ClipSpec], observations: list[Observation]) -> Scores:
-    """Share of clips that keep each promise, and the means of the smoothness measures."""
-    verdicts = [judge(spec, seen) for spec, seen in zip(specs, observations)]
+def summarise(
+    specs: Sequence[ClipSpec], observations: Sequence[Observation], truth: Sequence[Observation] | None = None
+) -> Scores:
+    """
+    Share of clips that keep each promise, and the means of the smoothness measures.
+
+    With `truth`, the observations of the true clips, a clip must also end as its true one does: what is given, and the
+    motion, leave no choice.
+    """
+    verdicts = [judge(spec, seen) for spec, seen in zip(specs, observations, strict=True)]
+    if truth is not None:
+        for verdict, seen, true in zip(verdicts, observations, truth, strict=True):
+            verdict["end"] = ends_alike(seen, true)
+            verdict["all"] = verdict.pop("all") and verdict["end"]
     scores = {name: float(np.mean([verdict[name] for verdict in verdicts])) for name in verdicts[0]}
     scores["jerk"] = float(np.mean([seen.jerk for seen in observations]))
     scores["background_constancy"] = float(np.mean([seen.background_constancy for seen in observations]))
     return scores
 
 
-def score(pipe: LumosVideoPipeline, specs: list[ClipSpec], clips: list[np.ndarray]) -> dict[str, Scores]:
+def score(pipe: LumosVideoPipeline, task: Task, clips: list[np.ndarray]) -> dict[str, Scores]:
     """Scores of generated `clips`, with the ceiling and the controls beside them."""
-    truth = [draw_clip(spec) for spec in specs]
-    observations = [observe(clip) for clip in clips]
-    return {
-        "generated": summarise(specs, observations),
-        "tokenizer's ceiling": summarise(specs, [observe(clip) for clip in reconstruct(pipe.vqvae, truth)]),
-        "true clips": summarise(specs, [observe(clip) for clip in truth]),
-        "wrong prompts": summarise(specs, observations[1:] + observations[:1]),
+    drawn = [draw_clip(spec) for spec in task.specs]
+    true, seen = ([observe(clip) for clip in group] for group in (drawn, clips))
+    restored = [observe(clip) for clip in reconstruct(pipe.vqvae, drawn)]
+    rows = {
+        "generated": seen,
+        "tokenizer's ceiling": restored,
+        "true clips": true,
+        "wrong prompts": seen[1:] + seen[:1],
     }
+    if task.num_given:
+        repeated = [np.repeat(frames[-1:], NUM_FRAMES - task.num_given, axis=0) for frames in task.given()]
+        frozen = [np.concatenate(parts) for parts in zip(task.given(), repeated, strict=True)]
+        rows["last given frame repeated"] = [observe(clip) for clip in frozen]
+    truth = true if task.num_given else None
+    return {name: summarise(task.specs, observations, truth) for name, observations in rows.items()}
+
+
+def continue_own_images(pipe: LumosVideoPipeline, count: int = README_SEEDS) -> list[bool]:
+    """Whether the example of the README comes out right with each of the seeds 0 to `count - 1`."""
+    images = generate(pipe, [README_STILL] * count, num_frames=1)
+    clips = generate(pipe, [README_MOVEMENT] * count, given=images)
+    return [judge(README_SPEC, observe(clip))["all"] for clip in clips]
+
+
+def wilson_interval(share: float, count: int) -> tuple[float, float]:
+    """The 95% interval of Wilson for a `share` that was observed in `count` draws."""
+    z = 1.96
+    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    reach = z / (1 + z**2 / count) * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    return middle - reach, middle + reach
 
 
 def save_contact_sheet(path: Path, clips: list[np.ndarray], rows: int = 6, clips_per_row: int = 3) -> None:
@@ -109,23 +238,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, default=None, help="a checkpoint directory; default: the packaged one")
     parser.add_argument("--output", type=Path, default=Path("outputs/demo-score"))
+    parser.add_argument("--share", type=float, default=1.0, help="of the prompts of each task, for a quick look")
+    parser.add_argument(
+        "--training-prompts", action="store_true", help="prompts of training combinations, to choose checkpoints by"
+    )
     args = parser.parse_args(arguments)
     args.output.mkdir(parents=True, exist_ok=True)
     pipe = LumosVideoPipeline.from_pretrained(args.model or demo_checkpoint())
     pipe.set_progress_bar_config(disable=True)
     report = {}
-    for title, specs, count in (
-        ("one character", single_specs(), NUM_SINGLES),
-        ("two characters", pair_specs(), NUM_PAIRS),
-    ):
-        held_out, prompts = zip(*held_out_prompts(specs, count))
-        clips = generate(pipe, list(prompts))
-        report[title] = score(pipe, list(held_out), clips)
-        picture = args.output / f"{title.replace(' ', '_')}.png"
+    for task in tasks(_is_trained if args.training_prompts else is_held_out, args.share):
+        clips = generate(pipe, task.captions, given=task.given())
+        report[task.title] = score(pipe, task, clips)
+        picture = args.output / f"{task.title.replace(', ', ' ').replace(' ', '_')}.png"
         save_contact_sheet(picture, clips)
         save_animation(picture.with_suffix(".gif"), clips)
-        print(f"\n{count} held-out prompts, {title}\n\n{format_table(report[title])}")
+        print(f"\n{task.title}, {len(clips)} prompts\n\n{format_table(report[task.title])}")
+        share = report[task.title]["generated"]["all"]
+        low, high = wilson_interval(share, len(clips))
+        print(f"\nall: {round(share * len(clips))} of {len(clips)}, 95% interval {low:.3f} to {high:.3f}", flush=True)
+    print(f"\nThe README's example: right with {sum(continue_own_images(pipe))} of {README_SEEDS} seeds")
     (args.output / "scores.json").write_text(json.dumps(report, indent=2))
+
+
+def _is_trained(spec: ClipSpec) -> bool:
+    return not is_held_out(spec)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@ import copy
 
 import pytest
 import torch
-from muon import MuonWithAdamW, orthogonalize
+from muon import MuonWithAdamW
 from torch import nn
 
 
@@ -32,12 +32,28 @@ def train(net, optimizer, steps):
         optimizer.step()
 
 
-@pytest.mark.parametrize("shape", [(16, 16), (8, 40), (40, 8)])
-def test_orthogonalized_matrices_have_singular_values_near_one(shape):
-    matrix = orthogonalize(torch.randn(shape)).float()
-    assert matrix.shape == shape
-    values = torch.linalg.svdvals(matrix)
+@pytest.mark.parametrize("shape", [(16, 16), (8, 40), (40, 8), (8, 4, 2, 5)])
+def test_the_first_update_is_a_matrix_with_singular_values_near_one(shape):
+    module = nn.Module()
+    module.weight = nn.Parameter(torch.zeros(shape))
+    module.weight.grad = torch.randn(shape)
+    MuonWithAdamW(module, lr=1.0).step()
+    assert module.weight.shape == module.weight.grad.shape == shape
+    matrix = module.weight.detach().flatten(1)
+    values = torch.linalg.svdvals(matrix) / (0.2 * max(matrix.shape) ** 0.5)
     assert values.min() > 0.5 and values.max() < 1.4
+
+
+def test_a_scheduler_moves_both_learning_rates():
+    net = Net()
+    optimizer = MuonWithAdamW(net, lr=0.1)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.0 if step else 1.0)
+    train(net, optimizer, 1)
+    scheduler.step()
+    before = copy.deepcopy(net)
+    train(net, optimizer, 1)
+    for one, other in zip(net.parameters(), before.parameters()):
+        assert torch.equal(one, other)
 
 
 def test_matrices_go_to_muon_and_the_rest_to_adamw():
