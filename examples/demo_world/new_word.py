@@ -26,9 +26,10 @@ import PIL.Image
 import torch
 from peft import LoraConfig, get_peft_model
 from tokenizers import AddedToken
+from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 from train_generator import PAIR_SHARE, tokenize_clips, training_specs
-from training_run import computed_once
+from training_run import computed_once, is_finished, mark_finished, train_to_the_end
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, Trainer, TrainingArguments, set_seed
 
 from lumos_hf.demo import demo_checkpoint
@@ -36,11 +37,11 @@ from lumos_hf.evaluation.clips import BACKGROUNDS, COLOURS, FPS, SHAPES, ClipSpe
 from lumos_hf.evaluation.measure import observe
 from lumos_hf.evaluation.score import BATCH_SIZE as GENERATION_BATCH_SIZE
 from lumos_hf.evaluation.score import Scores, generate, held_out_prompts, summarise
+from lumos_hf.files import write_json
 from lumos_hf.hub.model_card import format_table
 from lumos_hf.media import contact_sheet
 from lumos_hf.pipeline_lumos_video import LumosVideoPipeline
 from lumos_hf.training.data_collator import DataCollatorForDiffusionForcing
-from lumos_hf.training.trainer_checkpoints import last_complete_checkpoint
 
 
 WORD = "twin"
@@ -138,6 +139,19 @@ def tokenizer_with_word(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokeniz
     return tokenizer
 
 
+class SeededClips(Dataset):
+    """`clips` over and over, `size` items in all; each is masked by a seed of its own, also in a resumed run."""
+
+    def __init__(self, clips: TrainingClips, size: int) -> None:
+        self.clips, self.size = clips, size
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {**self.clips[index % len(self.clips)], "seed": index}
+
+
 def teach(pipe: LumosVideoPipeline, clips: TrainingClips, output: Path, steps: int) -> Path:
     """
     Trains LoRA weights and the embedding of the new word with a stock `Trainer`, which resumes.
@@ -180,8 +194,7 @@ def teach(pipe: LumosVideoPipeline, clips: TrainingClips, output: Path, steps: i
     collator = DataCollatorForDiffusionForcing(
         pipe.transformer.config, tokenizer, minimum_mask_ratio=MINIMUM_MASK_RATIO
     )
-    trainer = Trainer(model, arguments, collator, clips)
-    trainer.train(resume_from_checkpoint=last_complete_checkpoint(Path(arguments.output_dir)))
+    train_to_the_end(Trainer(model, arguments, collator, SeededClips(clips, steps * BATCH_SIZE)))
     directory = output / WORD
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
@@ -232,7 +245,7 @@ def claim_directory(output: Path, settings: dict[str, int]) -> None:
     file = output / "settings.json"
     if not file.exists():
         output.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(settings))
+        write_json(file, settings)
     earlier = json.loads(file.read_text())
     if earlier != settings:
         raise ValueError(
@@ -263,7 +276,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help=f"held-out prompts for twins, and again for one and for two known characters; at most {NUM_PROMPTS}",
     )
     args = parser.parse_args(arguments)
-    claim_directory(args.output, {"num_clips": args.num_clips, "steps": args.steps, "num_prompts": args.num_prompts})
+    settings = {"num_clips": args.num_clips, "steps": args.steps, "num_prompts": args.num_prompts}
+    claim_directory(args.output, settings)
+    if is_finished(args.output, settings):
+        return
     groups = {
         WORD: held_out_twin_prompts(args.num_prompts),
         "one character": held_out_prompts(single_specs(), args.num_prompts),
@@ -284,13 +300,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         after = computed_once(args.output / "clips_after.npy", lambda: np.stack(generate(taught, prompts)))
 
     scores = {"before": score_groups(groups, before), "after": score_groups(groups, after)}
-    (args.output / "scores.json").write_text(json.dumps(scores, indent=2))
+    write_json(args.output / "scores.json", scores)
     save_comparison(args.output / "new_word.png", before[: args.num_prompts], after[: args.num_prompts])
     table = {
         f"{title}, {when}": {column: scores[when][title][column] for column in COLUMNS}
         for title, when in itertools.product(groups, scores)
     }
     print(f"\n{args.num_prompts} held-out prompts of each kind\n\n{format_table(table)}")
+    mark_finished(args.output, settings)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
-from training_run import computed_once, train
+from training_run import computed_once, is_finished, mark_finished, train
 
 from lumos_hf.cosmos_video_tokenizer import CosmosVideoTokenizer
 from lumos_hf.evaluation.clips import (
@@ -105,7 +105,8 @@ class TokenizedClipDataset(Dataset):
         else:
             row = rng.randrange(num_singles)
             spec = self.singles[row]
-        item = {"codes": self.codes[row], "caption": caption(spec, rng), "fps": FPS}
+        # With a seed of its own, a clip is masked the same way in a run that was interrupted.
+        item = {"codes": self.codes[row], "caption": caption(spec, rng), "fps": FPS, "seed": rng.getrandbits(32)}
         if self.continued and (row >= num_whole or rng.random() < GIVEN_SHARE):
             item["num_given"] = 2 if rng.random() < TWO_GIVEN_SHARE else 1
         return item
@@ -163,6 +164,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--refine", type=Path, default=None, help="go on from this transformer, on clips with given frames"
     )
     args = parser.parse_args(arguments)
+    if is_finished(args.output, vars(args)):
+        return
     torch.manual_seed(0)
     vqvae = CosmosVideoTokenizer.from_pretrained(args.vqvae).to(torch.float32).eval()
     config = demo_config(vqvae.quantizer.codebook_size, vqvae.config.spatial_compression_ratio)
@@ -189,6 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         learning_rate=args.learning_rate,
     )
     model.to(torch.bfloat16).save_pretrained(args.output)
+    mark_finished(args.output, vars(args))
 
 
 if __name__ == "__main__":

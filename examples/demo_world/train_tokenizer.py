@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.utils.data import Dataset
-from training_run import train
+from training_run import is_finished, mark_finished, train
 
 from lumos_hf.cosmos_video_tokenizer import CosmosVideoTokenizer
 from lumos_hf.evaluation.clips import ClipSpec, background_image, draw_clip, is_held_out, pair_specs, single_specs
@@ -86,6 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--refine", type=Path, default=None, help="train the decoder of this tokenizer, keep its codes"
     )
     args = parser.parse_args(arguments)
+    if is_finished(args.output, vars(args)):
+        return
     torch.manual_seed(0)
     objective = joint_objective() if args.refine is None else decoder_objective(args.refine)
     train(
@@ -98,6 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         learning_rate=args.learning_rate,
     )
     objective.vqvae.to(torch.bfloat16).save_pretrained(args.output)
+    mark_finished(args.output, vars(args))
 
 
 if __name__ == "__main__":

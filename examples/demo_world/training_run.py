@@ -1,28 +1,73 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
 """What the demo's training runs have in common: a stock `Trainer` that resumes, arrays that are computed once."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from muon import MuonWithAdamW
 from torch import nn
 from torch.utils.data import Dataset
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainerState, TrainingArguments
 
+from lumos_hf.files import whole_file, write_json
 from lumos_hf.training.loss_curve import save_loss_curve
 from lumos_hf.training.trainer_checkpoints import last_complete_checkpoint
+
+
+FINISHED = "finished.json"
+SAVE_STEPS = 500
 
 
 def computed_once(file: Path, compute: Callable[[], np.ndarray]) -> np.ndarray:
     """The array in `file`, which an earlier run may have left there, else what `compute` gives, saved to it."""
     if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = file.with_suffix(".unfinished.npy")
-        np.save(unfinished, compute())
-        unfinished.replace(file)
+        with whole_file(file) as partial, partial.open("wb") as stream:
+            np.save(stream, compute())
     return np.load(file)
+
+
+def is_finished(output: Path, settings: dict[str, Any]) -> bool:
+    """
+    Whether the run with these settings in `output` came to its end, which is then said; nothing is left to do.
+
+    Raises:
+        ValueError: if `output` holds a finished run with other settings.
+    """
+    file = output / FINISHED
+    if not file.exists():
+        return False
+    earlier, settings = json.loads(file.read_text(encoding="utf-8")), json.loads(json.dumps(settings, default=str))
+    if earlier != settings:
+        raise ValueError(
+            f"`--output` '{output}' holds a finished run with {earlier}, not {settings}; choose another directory."
+        )
+    print(f"'{output}' holds this run, finished: nothing was changed. Another directory starts it anew.")
+    return True
+
+
+def mark_finished(output: Path, settings: dict[str, Any]) -> None:
+    """Says that everything of the run with these settings is in `output`."""
+    write_json(output / FINISHED, json.loads(json.dumps(settings, default=str)))
+
+
+def train_to_the_end(trainer: Trainer) -> None:
+    """
+    Trains from the last complete checkpoint, if there is one, to `max_steps`.
+
+    From a checkpoint of that last step only the weights are read: a `Trainer` that resumes there would take another step.
+    """
+    checkpoint = last_complete_checkpoint(Path(trainer.args.output_dir))
+    if checkpoint is not None:
+        state = TrainerState.load_from_json(str(Path(checkpoint) / "trainer_state.json"))
+        if state.global_step >= trainer.args.max_steps:
+            trainer.state = state
+            trainer._load_from_checkpoint(checkpoint)
+            return
+    trainer.train(resume_from_checkpoint=checkpoint)
 
 
 def train(
@@ -58,12 +103,12 @@ def train(
         per_device_train_batch_size=batch_size,
         learning_rate=learning_rate,
         lr_scheduler_type="cosine",
-        warmup_steps=100,
+        warmup_steps=min(100, steps // 10),
         max_grad_norm=1.0,
         bf16=True,
         use_cpu=not torch.cuda.is_available(),
         logging_steps=50,
-        save_steps=500,
+        save_steps=SAVE_STEPS,
         save_total_limit=2,
         remove_unused_columns=False,
         label_names=["labels"],
@@ -72,5 +117,5 @@ def train(
     )
     optimizer = MuonWithAdamW(model, lr=learning_rate)
     trainer = Trainer(model, arguments, collator, dataset, optimizers=(optimizer, None))
-    trainer.train(resume_from_checkpoint=last_complete_checkpoint(Path(arguments.output_dir)))
+    train_to_the_end(trainer)
     save_loss_curve(trainer.state.log_history, output / "loss.png")

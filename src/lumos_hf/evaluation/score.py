@@ -9,7 +9,6 @@ nothing moves.
 """
 
 import argparse
-import json
 import math
 import random
 from collections.abc import Callable, Sequence
@@ -24,6 +23,7 @@ from tqdm.auto import tqdm
 
 from ..cosmos_video_tokenizer import CosmosVideoTokenizer
 from ..demo import demo_checkpoint
+from ..files import write_json
 from ..hub.model_card import format_table
 from ..media import contact_sheet, write_media
 from ..pipeline_lumos_video import LumosVideoPipeline
@@ -258,7 +258,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         low, high = wilson_interval(share, len(clips))
         print(f"\nall: {round(share * len(clips))} of {len(clips)}, 95% interval {low:.3f} to {high:.3f}", flush=True)
     print(f"\nThe README's example: right with {sum(continue_own_images(pipe))} of {README_SEEDS} seeds")
-    (args.output / "scores.json").write_text(json.dumps(report, indent=2))
+    write_json(args.output / "scores.json", report)
 
 
 def _is_trained(spec: ClipSpec) -> bool:

@@ -54,9 +54,18 @@ def test_a_second_run_computes_nothing_again(output):
     files = [*output.glob("*.npy"), *(output / "trainer").glob("*/adapter_model.safetensors")]
     times = {file: file.stat().st_mtime_ns for file in files}
     assert len(times) == 5
+    # As if it was killed before its last line: what earlier runs have computed stays.
+    (output / "finished.json").unlink()
     new_word.main(["--output", str(output), *ARGUMENTS])
     assert {file: file.stat().st_mtime_ns for file in files} == times
     assert (output / "twin" / "adapter_model.safetensors").read_bytes() == weights
+
+
+def test_a_finished_run_changes_nothing(output, capsys):
+    before = {path: path.stat().st_mtime_ns for path in output.rglob("*")}
+    new_word.main(["--output", str(output), *ARGUMENTS])
+    assert "finished: nothing was changed" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == before
 
 
 def test_the_directory_of_other_settings_is_refused(output):

@@ -1,12 +1,15 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
 """The whole way of `make demo-train`, in a few steps: clips, tokenizer, generator, checkpoint, video."""
 
+import shutil
+
 import assemble
 import numpy as np
 import pytest
 import torch
 import train_generator
 import train_tokenizer
+import training_run
 
 from lumos_hf import LumosVideoPipeline
 from lumos_hf.evaluation.vocabulary import demo_config, demo_text_tokenizer
@@ -17,9 +20,18 @@ from lumos_hf.training.data_collator import IGNORED_LABEL, DataCollatorForDiffus
 pytestmark = pytest.mark.slow
 
 
+def contents(folder):
+    """Bytes and times of all files below `folder`."""
+    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
+
+
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    training = tmp_path_factory.mktemp("training")
+def training(tmp_path_factory):
+    return tmp_path_factory.mktemp("training")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(training):
     vqvae, transformer = str(training / "vqvae"), str(training / "transformer")
     train_tokenizer.main(["--output", vqvae, "--steps", "2", "--batch-size", "2"])
     generator = ["--vqvae", vqvae, "--output", transformer, "--max-clips", "8", "--batch-size", "2"]
@@ -36,6 +48,40 @@ def test_the_trained_checkpoint_makes_a_video(checkpoint):
     frames = pipe("A red star jumps in the snow.", num_inference_steps=2).frames[0]
     assert len(frames) == 9
     assert frames[0].size == (128, 128)
+
+
+def test_a_finished_command_changes_nothing(checkpoint, training, capsys):
+    before = contents(training)
+    train_tokenizer.main(["--output", str(training / "vqvae"), "--steps", "2", "--batch-size", "2"])
+    train_generator.main(
+        ["--vqvae", str(training / "vqvae"), "--output", str(training / "transformer"), "--max-clips", "8"]
+        + ["--batch-size", "2", "--steps", "2"]
+    )
+    assert capsys.readouterr().out.count("finished: nothing was changed") == 2
+    assert contents(training) == before
+
+
+def test_a_finished_run_with_other_settings_is_refused(checkpoint, training):
+    with pytest.raises(ValueError, match=r"finished run with .*'steps': 2.*; choose another directory"):
+        train_tokenizer.main(["--output", str(training / "vqvae"), "--steps", "3", "--batch-size", "2"])
+
+
+@pytest.mark.parametrize("last_checkpoint", [1, 2])
+def test_a_killed_run_ends_in_the_weights_of_an_unbroken_one(
+    checkpoint, training, tmp_path, monkeypatch, last_checkpoint
+):
+    """Killed after its first checkpoint, or between its last one and the weights."""
+    monkeypatch.setattr(training_run, "SAVE_STEPS", 1)
+    command = ["--vqvae", str(training / "vqvae"), "--max-clips", "8", "--batch-size", "2", "--steps", "2"]
+    for name in ("unbroken", "killed"):
+        train_generator.main([*command, "--output", str(tmp_path / name)])
+    killed = tmp_path / "killed"
+    (killed / "finished.json").unlink()
+    (killed / "model.safetensors").unlink()
+    for step in range(last_checkpoint + 1, 3):
+        shutil.rmtree(killed / "trainer" / f"checkpoint-{step}")
+    train_generator.main([*command, "--output", str(killed)])
+    assert (killed / "model.safetensors").read_bytes() == (tmp_path / "unbroken" / "model.safetensors").read_bytes()
 
 
 def test_given_frames_are_neither_masked_nor_in_the_loss():
