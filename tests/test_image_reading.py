@@ -138,3 +138,20 @@ def test_broken_files_are_told(content, message, decoder):
 def test_unknown_decoders_are_refused():
     with pytest.raises(ValueError, match="`decoder` must be one of"):
         read_image_file(io.BytesIO(b""), decoder="opencv")
+
+
+@pytest.mark.parametrize("format", ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP"))
+def test_damaged_files_are_read_or_told(format):
+    content = encoded(PIL.Image.fromarray(blocks()), format=format).getvalue()
+    rng = np.random.default_rng(0)
+    num_told = 0
+    for _ in range(100):
+        damaged = bytearray(content)
+        for place in rng.integers(len(damaged), size=rng.integers(1, 9)):
+            damaged[place] = rng.integers(256)
+        for decoder in DECODERS:
+            try:
+                assert read_image_file(io.BytesIO(damaged), decoder=decoder, max_pixels=10_000).mode == "RGB"
+            except ValueError:
+                num_told += 1
+    assert num_told > 0

@@ -15,6 +15,7 @@ Notable:
 
 import io
 import os
+import threading
 from pathlib import Path
 from typing import BinaryIO
 
@@ -33,6 +34,9 @@ DECODERS = ("pillow", "ffmpeg")
 
 # Pillow knows more, among them EPS, for which it starts another program.
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+
+# Pillow's own limit is one for the whole process, and `max_pixels` may be above it.
+_lifting_the_limit = threading.Lock()
 
 _ORIENTATION = 0x0112
 _GREY_16_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
@@ -65,7 +69,8 @@ def read_image_file(
         if decoder == "ffmpeg" and image.format == "JPEG" and image.mode in ("L", "RGB"):
             return _upright(_decode_by_ffmpeg(content, max_pixels), _orientation(image))
         return to_rgb(image)
-    except (OSError, SyntaxError, av.FFmpegError) as error:
+    # Damaged files lead to errors of many kinds.
+    except Exception as error:
         raise ValueError(f"the file cannot be read: {error}") from error
 
 
@@ -80,7 +85,7 @@ def to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
     # Some files are turned, and their orientation forgotten, when they are loaded.
     image.load()
     orientation = _orientation(image)
-    if image.mode in _GREY_16_BIT_MODES or (image.mode == "I" and image.getextrema()[1] > 255):
+    if image.mode in _GREY_16_BIT_MODES or (image.mode == "I" and np.asarray(image).max() > 255):
         levels = np.asarray(image).clip(0, 65535).astype(np.uint32)
         image = PIL.Image.fromarray(((levels + _LEVELS_PER_LEVEL // 2) // _LEVELS_PER_LEVEL).astype(np.uint8))
     return _upright(image.convert("RGB"), orientation)
@@ -95,23 +100,25 @@ def check_num_pixels(width: int, height: int, max_pixels: int) -> None:
 
 def _open(content: bytes, max_pixels: int) -> PIL.Image.Image:
     """Nothing is decoded yet."""
-    limit_of_pillow = PIL.Image.MAX_IMAGE_PIXELS
-    # Pillow's own limit is one for all, and `max_pixels` may be above it.
-    PIL.Image.MAX_IMAGE_PIXELS = None
-    try:
-        image = PIL.Image.open(io.BytesIO(content), formats=_FORMATS)
-    except (OSError, SyntaxError) as error:
-        raise ValueError(f"the file cannot be read: it is no image in {', '.join(_FORMATS)}") from error
-    finally:
-        PIL.Image.MAX_IMAGE_PIXELS = limit_of_pillow
+    with _lifting_the_limit:
+        limit_of_pillow = PIL.Image.MAX_IMAGE_PIXELS
+        PIL.Image.MAX_IMAGE_PIXELS = None
+        try:
+            image = PIL.Image.open(io.BytesIO(content), formats=_FORMATS)
+        except Exception as error:
+            raise ValueError(f"the file cannot be read: it is no image in {', '.join(_FORMATS)}") from error
+        finally:
+            PIL.Image.MAX_IMAGE_PIXELS = limit_of_pillow
     check_num_pixels(*image.size, max_pixels)
     return image
 
 
 def _decode_by_ffmpeg(content: bytes, max_pixels: int) -> PIL.Image.Image:
     options = {"max_pixels": str(max_pixels)}
-    with av.open(io.BytesIO(content), format="jpeg_pipe", options=options) as container:
-        return next(container.decode(video=0)).to_image()
+    with av.open(io.BytesIO(content), mode="r", format="jpeg_pipe", options=options) as container:
+        for frame in container.decode(video=0):
+            return frame.to_image()
+    raise ValueError("it has no picture")
 
 
 def _orientation(image: PIL.Image.Image) -> int:
