@@ -33,7 +33,13 @@ from lumos_hf.conversion.lumos import official_lumos_config
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "conversion"))
 
-from official_release import release_in, save_archives, text_tokenizer, write_json  # noqa: E402
+from official_release import (
+    as_official_script_writes,
+    chameleon_tokenizer,
+    release_in,
+    save_archives,
+    write_json,
+)  # noqa: E402
 
 
 MAX_SHARD_BYTES = 10**9
@@ -91,7 +97,7 @@ def make_release(directory: Path) -> None:
     names = official_cosmos_names(vqvae)
     official = {names[name]: tensor for name, tensor in vqvae.state_dict().items()}
     save_archives(official, release.cosmos, list(vqvae.config.levels))
-    text_tokenizer(config.visual_vocab_size, config.visual_token_offset).save(str(release.text_tokenizer))
+    write_json(release.text_tokenizer, as_official_script_writes(chameleon_tokenizer(), config.visual_vocab_size))
 
 
 def fill(shape: torch.Size, numbers: torch.Tensor) -> torch.Tensor:
