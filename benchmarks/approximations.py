@@ -220,8 +220,8 @@ def cache_megabytes(pipe: LumosVideoPipeline, function: Callable[[], None]) -> f
     caches = {}
 
     def record(module: torch.nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> None:
-        if "past_key_values" in kwargs:
-            caches[id(kwargs["past_key_values"])] = kwargs["past_key_values"]
+        if "cache" in kwargs:
+            caches[id(kwargs["cache"])] = kwargs["past_key_values"]
 
     handle = pipe.transformer.register_forward_hook(record, with_kwargs=True)
     function()

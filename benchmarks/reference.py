@@ -69,7 +69,7 @@ class ReferenceBranch:
             attention_mask=dense_mask(self.frame_ids[0, :end], self.model.dtype, start),
             position_ids=self.position_ids[..., start:end],
             frame_ids=self.frame_ids[:, start:end],
-            past_key_values=self.cache,
+            cache=self.cache,
             use_cache=True,
         ).logits
         self.cache.crop(num_kept - len(ids))

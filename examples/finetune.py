@@ -17,15 +17,19 @@ from transformers import Trainer, set_seed
 
 from lumos_hf import LumosVideoPipeline
 from lumos_hf.training.finetuning import FinetuningArguments, build_trainer, parse_arguments, train
+from lumos_hf.training.trainer_checkpoints import is_finished, record_finished
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     finetuning_arguments, training_arguments = parse_arguments([FinetuningArguments], arguments)
+    if is_finished(training_arguments, Path(training_arguments.output_dir)):
+        return
     set_seed(training_arguments.seed)
     pipe = LumosVideoPipeline.from_pretrained(finetuning_arguments.model)
     trainer = build_trainer(pipe.transformer, pipe, finetuning_arguments, training_arguments)
     train(trainer)
     save(trainer, pipe)
+    record_finished(trainer, Path(training_arguments.output_dir))
 
 
 def save(trainer: Trainer, pipe: LumosVideoPipeline) -> None:

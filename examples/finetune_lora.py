@@ -13,6 +13,7 @@ The recipe is the official one of full fine-tuning, but for the learning rate, w
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from peft import LoraConfig, get_peft_model
@@ -20,6 +21,7 @@ from transformers import set_seed
 
 from lumos_hf import LumosVideoPipeline
 from lumos_hf.training.finetuning import FinetuningArguments, build_trainer, parse_arguments, train
+from lumos_hf.training.trainer_checkpoints import is_finished, record_finished
 
 
 @dataclass
@@ -37,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     finetuning_arguments, lora_arguments, training_arguments = parse_arguments(
         [FinetuningArguments, LoraArguments], arguments, learning_rate=1e-4
     )
+    if is_finished(training_arguments, Path(training_arguments.output_dir)):
+        return
     set_seed(training_arguments.seed)
     pipe = LumosVideoPipeline.from_pretrained(finetuning_arguments.model)
     if training_arguments.bf16:
@@ -53,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     trainer = build_trainer(model, pipe, finetuning_arguments, training_arguments)
     train(trainer)
     trainer.save_model()
+    record_finished(trainer, Path(training_arguments.output_dir))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from lumos_hf.data.clip_listing import ListedClip, list_clips
 from lumos_hf.data.clip_reading import ClipReader
 from lumos_hf.training.finetuning import parse_arguments, train
 from lumos_hf.training.tokenizer_objective import TokenizerObjective
+from lumos_hf.training.trainer_checkpoints import is_finished, record_finished
 from lumos_hf.video_processor_lumos import pixels_to_input
 
 
@@ -82,6 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         activation_checkpointing=False,
         eval_strategy="no",
     )
+    if is_finished(training_arguments, Path(training_arguments.output_dir)):
+        return
     set_seed(training_arguments.seed)
     trainer = Trainer(
         build_objective(tokenizer_arguments),
@@ -92,6 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     train(trainer)
     if trainer.is_world_process_zero():
         trainer.model.vqvae.save_pretrained(Path(training_arguments.output_dir) / "vqvae")
+    record_finished(trainer, Path(training_arguments.output_dir))
 
 
 def build_objective(arguments: TokenizerArguments) -> TokenizerObjective:

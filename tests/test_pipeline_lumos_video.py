@@ -643,8 +643,8 @@ def test_what_a_frame_sees_of_the_history(code_pipe, num_given):
     frame, seen = H * (W + 1) + 4, []
 
     def record(module, args, kwargs):
-        if kwargs.get("past_key_values") is not None:
-            layer = kwargs["past_key_values"].layers[0]
+        if kwargs.get("cache") is not None:
+            layer = kwargs["cache"].layers[0]
             seen.append((layer.get_seq_length(), layer.capacity, kwargs["position_ids"][0, 0, 0].item()))
 
     handle = code_pipe.transformer.register_forward_pre_hook(record, with_kwargs=True)

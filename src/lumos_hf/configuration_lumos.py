@@ -264,17 +264,13 @@ class LumosConfig(PreTrainedConfig):
                     f"`{field}` must lie in the vocabulary (0 to {self.vocab_size - 1}) and outside of the visual ids "
                     f"({self.visual_token_offset} to {visual_end - 1}), got {token_id}."
                 )
-        eos_token_ids = self.eos_token_id if isinstance(self.eos_token_id, list) else [self.eos_token_id]
-        for field, token_ids in (
-            ("pad_token_id", [self.pad_token_id]),
-            ("bos_token_id", [self.bos_token_id]),
-            ("eos_token_id", eos_token_ids),
-        ):
-            for token_id in token_ids:
-                if token_id is not None and not 0 <= token_id < self.vocab_size:
-                    raise ValueError(
-                        f"`{field}` must lie in the vocabulary (0 to {self.vocab_size - 1}) or be None, got {token_id}."
-                    )
+        # Nothing is fed or predicted by `eos_token_id`, which small vocabularies leave at its default.
+        for field in ("pad_token_id", "bos_token_id"):
+            token_id = getattr(self, field)
+            if token_id is not None and not 0 <= token_id < self.vocab_size:
+                raise ValueError(
+                    f"`{field}` must lie in the vocabulary (0 to {self.vocab_size - 1}) or be None, got {token_id}."
+                )
 
 
 __all__ = ["LumosConfig"]

@@ -11,6 +11,7 @@ What differs from LLaMA:
 Shape suffixes: B batch, L tokens fed, H heads, D width of a head, 3 time, height, width.
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
@@ -63,6 +64,11 @@ _CACHE_NAME = next(name for name in _CACHE_NAMES if name in {field.name for fiel
 
 # What the library may pass to any model, and `return_dict`, which the decorators of the forward methods take.
 _LIBRARY_ARGUMENTS = frozenset({*TransformersKwargs.__annotations__, "return_dict"})
+
+_NO_GENERATE = (
+    "Lumos models decode whole frames: call `LumosVideoPipeline(tokenizer, model, vqvae, scheduler)(prompt)` instead of "
+    "`generate`."
+)
 
 # What transformers leaves out of losses.
 IGNORED_LABEL = -100
@@ -562,6 +568,9 @@ def _check_keywords(model_class: type, kwargs: dict[str, Any]) -> None:
 
 def _one_cache(cache: Cache | None, past_key_values: Cache | None) -> Cache | None:
     """The cache, under whichever of its two names it was given."""
+    if past_key_values is not None and _CACHE_NAME == "cache":
+        if not torch.compiler.is_compiling():
+            warnings.warn("`past_key_values` is deprecated in transformers: use `cache`.", FutureWarning, stacklevel=3)
     if cache is not None and past_key_values is not None and cache is not past_key_values:
         raise ValueError("`cache` and `past_key_values` are two names of one argument, got two different caches.")
     return past_key_values if cache is None else cache
@@ -808,21 +817,20 @@ class LumosForCausalLM(LumosPreTrainedModel):
         """`False`; the library would take [`~LumosForCausalLM.prepare_inputs_for_generation`] for a sign of the opposite."""
         return False
 
-    def generate(self, *args: Any, **kwargs: Any) -> None:
+    def __getattr__(self, name: str) -> Any:
+        if name == "generate":
+            # Others ask for the method to learn whether a model generates.
+            raise AttributeError(_NO_GENERATE)
+        return super().__getattr__(name)
+
+    def prepare_inputs_for_generation(self, *args: Any, **kwargs: Any) -> None:
         """
-        Not offered: tokens of a frame are decoded together, not one after another.
+        Not offered, as `generate` is not; adapters of the task "CAUSAL_LM" want models to have it.
 
         Raises:
             NotImplementedError: always.
         """
-        raise NotImplementedError(
-            "Lumos models decode whole frames: call `LumosVideoPipeline(tokenizer, model, vqvae, scheduler)(prompt)` "
-            "instead of `generate`."
-        )
-
-    def prepare_inputs_for_generation(self, *args: Any, **kwargs: Any) -> None:
-        """As [`~LumosForCausalLM.generate`]; adapters of the task "CAUSAL_LM" want models to have it."""
-        self.generate()
+        raise NotImplementedError(_NO_GENERATE)
 
     @property
     def has_plain_head(self) -> bool:

@@ -99,6 +99,9 @@ def test_finetune_lora(checkpoint, tokenized, tmp_path):
     assert steps == [1, 2]
     assert (tmp_path / "samples" / "step-000002.png").exists()
     assert run("finetune_lora", checkpoint, tokenized, tmp_path, *FINETUNING, "--max_steps", "3") == [1, 2, 3]
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert run("finetune_lora", checkpoint, tokenized, tmp_path, *FINETUNING, "--max_steps", "3") == [1, 2, 3]
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == files
 
     pipe = LumosVideoPipeline.from_pretrained(checkpoint)
     before = codes(pipe)

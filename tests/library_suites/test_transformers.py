@@ -45,8 +45,9 @@ test_modeling_common.UNSHIFTED_LM_HEADS |= {"LumosForCausalLM"}
 test_fsdp_mixin.FSDP_DISTRIBUTED_TEST_MODEL_TYPES = None
 test_tensor_parallel_mixin.TP_DISTRIBUTED_TEST_MODEL_TYPES = None
 
-NUM_CODES = 60
-VISUAL_TOKEN_OFFSET = 140
+# Resizing is tested down to 128 ids, which must hold the special ones and a visual code.
+NUM_CODES = 80
+VISUAL_TOKEN_OFFSET = 120
 
 
 class LumosTester:
@@ -81,15 +82,15 @@ class LumosTester:
             num_key_value_heads=self.num_key_value_heads,
             head_dim=self.head_dim,
             max_position_embeddings=512,
-            image_end_token_id=100,
-            image_start_token_id=101,
-            separator_token_id=102,
-            eos_token_id=102,
-            new_line_token_id=103,
-            size_token_offset=104,
-            mask_token_id=130,
-            video_start_token_id=131,
-            video_end_token_id=132,
+            image_end_token_id=91,
+            image_start_token_id=92,
+            separator_token_id=93,
+            eos_token_id=93,
+            new_line_token_id=94,
+            size_token_offset=95,
+            mask_token_id=116,
+            video_start_token_id=117,
+            video_end_token_id=118,
             visual_token_offset=VISUAL_TOKEN_OFFSET,
             visual_vocab_size=NUM_CODES,
         )
@@ -228,6 +229,14 @@ class _Lumos(_Common):
 
         with mock.patch.object(LumosRotaryEmbedding, "forward", forward_of_one_axis):
             super().test_model_rope_scaling_frequencies()
+
+    @unittest.skip("Positions and frames cannot be read out of embeddings alone")
+    def test_inputs_embeds(self):
+        pass
+
+    @unittest.skip("Rows of random ids have different numbers of labels that count; the next test has equal ones")
+    def test_hsdp_grad_accumulation_vs_single_device_1_replicate_only(self):
+        pass
 
     def test_hsdp_grad_accumulation_with_equal_counts(self):
         self._run_fsdp2_distributed_test("hsdp_equal_counts", _hsdp_with_equal_counts, 2, 1, world_size=2)

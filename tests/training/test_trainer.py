@@ -17,7 +17,7 @@ from lumos_hf import LumosVideoPipeline, demo_checkpoint
 from lumos_hf.token_layout import derive_layout
 from lumos_hf.training import DataCollatorForDiffusionForcing
 from lumos_hf.training.callbacks import FrameLossCallback, SampleGridCallback, frame_losses
-from lumos_hf.training.trainer_checkpoints import last_complete_checkpoint
+from lumos_hf.training.trainer_checkpoints import is_finished, last_complete_checkpoint, record_finished, resume
 
 
 pytestmark = pytest.mark.slow
@@ -88,6 +88,34 @@ def test_half_written_checkpoints_are_passed_over(tmp_path):
         if state is not None:
             (folder / "trainer_state.json").write_text(state)
     assert last_complete_checkpoint(tmp_path) == str(tmp_path / "checkpoint-9")
+
+
+def test_other_checkpoints_are_passed_over(tmp_path):
+    for name in ("best", "9", "last-x"):
+        (tmp_path / f"checkpoint-{name}").mkdir()
+        (tmp_path / f"checkpoint-{name}" / "trainer_state.json").write_text("{}")
+    assert last_complete_checkpoint(tmp_path) == str(tmp_path / "checkpoint-9")
+
+
+def test_a_run_that_has_no_step_left_takes_none(tmp_path):
+    """As after a kill between the last checkpoint and what is written then."""
+    trainer = runs.build_trainer(tmp_path, runs.batched_clips(), max_steps=3, save_strategy="steps", save_steps=2)
+    resume(trainer)
+    assert trainer.state.global_step == 3
+    expected = {name: weight.clone() for name, weight in trainer.model.state_dict().items()}
+    assert not is_finished(trainer.args, tmp_path)
+
+    for _ in range(2):
+        again = runs.build_trainer(tmp_path, runs.batched_clips(), max_steps=3, save_strategy="steps", save_steps=2)
+        resume(again)
+        assert again.state.global_step == 3
+        assert all(torch.equal(weight, expected[name]) for name, weight in again.model.state_dict().items())
+        assert Path(last_complete_checkpoint(tmp_path)).name == "checkpoint-3"
+
+    record_finished(again, tmp_path)
+    assert is_finished(again.args, tmp_path)
+    again.args.max_steps = 4
+    assert not is_finished(again.args, tmp_path)
 
 
 def free_port():

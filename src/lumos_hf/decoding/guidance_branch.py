@@ -66,7 +66,7 @@ class GuidanceBranch:
             attention_mask=None if self._attention_mask is None else self._attention_mask[:, :length],
             position_ids=self._position_ids[:, :, :length],
             frame_ids=frame_ids[:, :length],
-            past_key_values=self.cache,
+            cache=self.cache,
             use_cache=True,
             skip_logits=True,
         )
@@ -100,7 +100,7 @@ class GuidanceBranch:
             input_ids=frame,
             # Of one memory layout wherever it comes from, for a compiled graph.
             position_ids=self._position_ids[:, :, end - frame.shape[1] : end].contiguous(),
-            past_key_values=self.cache,
+            cache=self.cache,
             use_cache=True,
             # A frame sees its past and all of itself, so without padding no mask is needed.
             is_causal=False,

@@ -5,6 +5,7 @@ What full and LoRA fine-tuning have in common: the official recipe, arguments, a
 There is no average of the weights (EMA): the official recipe has none, and no gain of one was measured here.
 """
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from .batch_sampler import BatchedDataset, BucketBatchSampler
 from .callbacks import FrameLossCallback, SampleGridCallback
 from .data_collator import DataCollatorForDiffusionForcing
 from .loss_curve import save_loss_curve
-from .trainer_checkpoints import last_complete_checkpoint
+from .trainer_checkpoints import resume
 
 
 # For `TrainingArguments`. The official learning rates lie between 2.5e-5 and 5e-5; how long the official warm-up lasts is
@@ -80,11 +81,18 @@ def parse_arguments(
     Args:
         dataclass_types: see `HfArgumentParser`.
         arguments: of the command line; by default those of this process.
-        defaults: that go before those of the recipe and of the types.
+        defaults: that go before those of the recipe and of the types. Unless given, the warm-up is at most a tenth of
+            `max_steps`.
     """
     parser = HfArgumentParser((*dataclass_types, TrainingArguments))
     parser.set_defaults(**{**OFFICIAL_RECIPE, "use_cpu": not torch.cuda.is_available(), **defaults})
-    return parser.parse_args_into_dataclasses(args=arguments)
+    parsed = parser.parse_args_into_dataclasses(args=arguments)
+    training_arguments = parsed[-1]
+    given = sys.argv[1:] if arguments is None else arguments
+    if training_arguments.max_steps > 0 and not any(argument.startswith("--warmup_steps") for argument in given):
+        # Runs on small sets are short, and would end before their rate is reached.
+        training_arguments.warmup_steps = min(training_arguments.warmup_steps, training_arguments.max_steps // 10)
+    return parsed
 
 
 def build_trainer(
@@ -148,6 +156,6 @@ def train(trainer: Trainer) -> None:
     and plots the loss to `loss.png`.
     """
     output = Path(trainer.args.output_dir)
-    trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint or last_complete_checkpoint(output))
+    resume(trainer)
     if trainer.is_world_process_zero():
         save_loss_curve(trainer.state.log_history, output / "loss.png")
