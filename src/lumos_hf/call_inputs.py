@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
-from diffusers.utils import logging
+from diffusers.utils.logging import get_logger
 from transformers import PreTrainedTokenizerBase
 
 from .argument_checks import check_integer, check_number
@@ -32,7 +32,7 @@ MAX_INTEGER = 10**6
 
 IntegerRows = torch.Tensor | np.ndarray | Sequence[int] | Sequence[Sequence[int]]
 
-_logger = logging.get_logger(__name__)
+_logger = get_logger(__name__)
 
 
 @dataclass(kw_only=True)
