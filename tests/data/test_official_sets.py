@@ -335,7 +335,7 @@ def test_the_commands_tell_what_they_did(official, tmp_path):
     result = run("export-tokenized", tmp_path / "output", "-o", tmp_path / "out")
     assert (result.exit_code, result.stdout) == (0, f"Wrote 3 items to {tmp_path / 'out'}.\n")
     result = run("export-tokenized", tmp_path / "output", "-o", tmp_path / "out")
-    assert result.exit_code == 2 and "`output` must be a new directory" in result.stderr
+    assert result.exit_code == 2 and "`--output` must be a new directory" in result.stderr
 
 
 @pytest.mark.parametrize("name", ("RANK", "WORLD_SIZE"))
