@@ -20,6 +20,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import set_seed
 
 from lumos_hf import LumosVideoPipeline
+from lumos_hf.hub.lora_card import write_lora_card
 from lumos_hf.training.finetuning import FinetuningArguments, build_trainer, parse_arguments, train
 from lumos_hf.training.trainer_checkpoints import is_finished, record_finished
 
@@ -57,6 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     trainer = build_trainer(model, pipe, finetuning_arguments, training_arguments)
     train(trainer)
     trainer.save_model()
+    if trainer.is_world_process_zero():
+        # In place of the card of peft, which knows neither base nor use.
+        write_lora_card(Path(training_arguments.output_dir), base_model=finetuning_arguments.model, replace=True)
     record_finished(trainer, Path(training_arguments.output_dir))
 
 

@@ -71,6 +71,33 @@ def test_auto_classes_know_lumos(model, tmp_path):
         assert torch.equal(base(input_ids=input_ids).last_hidden_state, expected)
 
 
+LOADED_BY_DIFFUSERS = """
+import sys
+{imports}
+assert "lumos_hf.pipeline_lumos_video" not in sys.modules
+import torch
+def draw(pipe):
+    generator = torch.Generator().manual_seed(0)
+    return pipe("A star.", num_frames=1, num_inference_steps=2, generator=generator, output_type="latent").frames
+demo = lumos_hf.demo_checkpoint()
+pipe = DiffusionPipeline.from_pretrained(demo, torch_dtype=torch.float32)
+assert type(pipe) is lumos_hf.LumosVideoPipeline
+assert torch.equal(draw(pipe), draw(lumos_hf.LumosVideoPipeline.from_pretrained(demo)))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import lumos_hf; from diffusers import DiffusionPipeline",
+        "from diffusers import DiffusionPipeline; import lumos_hf",
+    ],
+)
+def test_diffusers_knows_the_pipeline(imports):
+    subprocess.run([sys.executable, "-c", LOADED_BY_DIFFUSERS.format(imports=imports)], check=True)
+
+
 def test_demo_checkpoint_is_a_directory_with_a_pipeline(tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "_CHECKPOINT", tmp_path)
     (tmp_path / "model_index.json").write_text("{}", encoding="utf-8")

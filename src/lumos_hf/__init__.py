@@ -2,12 +2,14 @@
 """
 Lumos-1 (arXiv 2507.08801): images and videos by autoregressive discrete diffusion in an LLM.
 
-Once this package is imported, `AutoConfig`, `AutoModel` and `AutoModelForCausalLM` know Lumos. PyTorch, transformers and
-diffusers are imported when a name that needs them is used.
+Once this package is imported, `AutoConfig`, `AutoModel`, `AutoModelForCausalLM` and `DiffusionPipeline` know Lumos. PyTorch,
+transformers and diffusers are imported when a name that needs them is used.
 """
 
 import importlib
+import sys
 from importlib.metadata import version
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .import_hooks import when_imported
@@ -86,6 +88,15 @@ def _import_to_register_models() -> None:
     when_imported("lumos_hf.modeling_lumos", _register_models)
 
 
+def _offer_pipeline() -> None:
+    """`DiffusionPipeline.from_pretrained` looks among the names of diffusers for the class that a checkpoint names."""
+    diffusers = sys.modules["diffusers"]
+    if type(diffusers) is ModuleType:
+        # So it is if `DIFFUSERS_SLOW_IMPORT` is set; otherwise it has a class of its own, since it imports by need.
+        diffusers.__class__ = type("_Diffusers", (ModuleType,), {})
+    setattr(type(diffusers), "LumosVideoPipeline", property(lambda module: _loaded("LumosVideoPipeline")))
+
+
 def _save_code_of_models() -> None:
     _loaded("LumosModel").register_for_auto_class("AutoModel")
     _loaded("LumosForCausalLM").register_for_auto_class("AutoModelForCausalLM")
@@ -97,6 +108,7 @@ def _loaded(name: str) -> Any:
 
 when_imported("transformers.models.auto.configuration_auto", _register_config)
 when_imported("transformers.models.auto.modeling_auto", _import_to_register_models)
+when_imported("diffusers", _offer_pipeline)
 # `save_pretrained` and `push_to_hub` then save their code too, for `trust_remote_code=True` without this package.
 when_imported("lumos_hf.configuration_lumos", lambda: _loaded("LumosConfig").register_for_auto_class())
 when_imported("lumos_hf.modeling_lumos", _save_code_of_models)

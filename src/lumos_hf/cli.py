@@ -537,9 +537,9 @@ def export_tokenized(
 
 @app.command(cls=_Command)
 def card(
-    model: Annotated[Path, _option(metavar="DIR", help="The checkpoint.", exists=True)],
+    model: Annotated[Path, _option(metavar="DIR", help="The checkpoint, or LoRA weights.", exists=True)],
     output: Annotated[
-        Path | None, _option(metavar="FILE", help="The file to write.", default="README.md of the checkpoint")
+        Path | None, _option(metavar="FILE", help="The file to write.", default="README.md in there")
     ] = None,
     name: Annotated[
         str | None,
@@ -559,7 +559,8 @@ def card(
         list[str] | None, _option(metavar="TAG", help="A tag beside the usual ones; may be given several times.")
     ] = None,
     template: Annotated[
-        Path | None, _option(metavar="FILE", help="A text with the variables of model_card_template.md.")
+        Path | None,
+        _option(metavar="FILE", help="A text with the variables of model_card_template.md or lora_card_template.md."),
     ] = None,
     scores: Annotated[
         Path | None, _option(metavar="FILE", help="A file like the scores.json of make demo-score.")
@@ -574,27 +575,35 @@ def card(
     limits: Annotated[str | None, _option(metavar="TEXT", help="What the checkpoint cannot do.")] = None,
 ) -> None:
     """
-    Write the model card of a checkpoint.
+    Write the model card of a checkpoint, or of LoRA weights.
 
     Example: lumos-hf card --model my-lumos --name me/my-lumos --license apache-2.0
     """
-    from .hub.model_card import TAGS, TEMPLATE, model_card
+    from .hub.lora_card import LORA_TEMPLATE, is_lora_directory, lora_card
+    from .hub.model_card import TAGS, TEMPLATE, model_card, write_card
 
-    content = model_card(
-        model,
-        name=name,
-        license=license,
-        base_model=base_model,
-        language=language,
-        tags=[*TAGS, *(tag or [])],
-        template=template or TEMPLATE,
-        scores=scores,
-        samples=sample or [],
-        training_data=training_data,
-        limits=limits,
-    )
+    common = {
+        "name": name,
+        "license": license,
+        "language": language,
+        "tags": [*TAGS, *(tag or [])],
+        "training_data": training_data,
+        "limits": limits,
+    }
+    if is_lora_directory(model):
+        base = _check_options_of_lora_card(scores, sample, base_model)
+        content = lora_card(model, base_model=base, template=template or LORA_TEMPLATE, **common)
+    else:
+        content = model_card(
+            model,
+            base_model=base_model,
+            template=template or TEMPLATE,
+            scores=scores,
+            samples=sample or [],
+            **common,
+        )
     path = output or model / "README.md"
-    content.save(path)
+    write_card(path, content)
     typer.echo(f"Wrote {path}.")
 
 
@@ -610,10 +619,16 @@ def push(
     It needs a model card, see `lumos-hf card`. Log in before with `hf auth login`.
     """
     from .hub.checkpoint_files import check_complete
+    from .hub.hub_errors import describe_hub_error
     from .hub.pipeline_repository import publish
 
     check_complete(model)
-    typer.echo(f"Wrote {publish(model, repo, private=private or None).commit_url}.")
+    try:
+        commit = publish(model, repo, private=private or None)
+    except OSError as error:
+        reason = describe_hub_error(error, repo)
+        raise OSError(f"'{model}' could not be published as '{repo}': {reason}") from error
+    typer.echo(f"Wrote {commit.commit_url}.")
 
 
 @app.command(cls=_Command)
@@ -789,6 +804,18 @@ def main() -> None:
     app()
 
 
+def _check_options_of_lora_card(
+    scores: Path | None, sample: list[str] | None, base_model: list[str] | None
+) -> str | None:
+    """The only base model."""
+    for name, value in (("scores", scores), ("sample", sample)):
+        if value:
+            raise ValueError(f"`{name}` belongs to the card of a checkpoint, not to that of LoRA weights.")
+    if len(base_model or []) > 1:
+        raise ValueError(f"`base_model` of LoRA weights must be one, got {', '.join(base_model or [])}.")
+    return base_model[0] if base_model else None
+
+
 def _default_path(prompt: str, seed: int, is_image: bool) -> Path:
     words = "-".join(re.findall(r"[a-z0-9]+", prompt.lower())) or "lumos"
     return Path("outputs") / f"{words[:60]}-{seed}.{'png' if is_image else 'mp4'}"
@@ -879,13 +906,16 @@ def _demo_source() -> Path:
 def _load_pipeline(source: str | Path, dtype: Dtype | None, device: str | None) -> "LumosVideoPipeline":
     target = _check_device(device or _own_device())
 
+    from .hub.hub_errors import describe_hub_error
     from .pipeline_lumos_video import LumosVideoPipeline
 
     torch_dtype = _torch_dtype(dtype or ("float32" if target.type == "cpu" else "bfloat16"))
     try:
         return LumosVideoPipeline.from_pretrained(source, dtype=torch_dtype).to(target)
     except OSError as error:
-        raise ValueError(f"The checkpoint '{source}' could not be loaded: {error}") from error
+        raise ValueError(
+            f"The checkpoint '{source}' could not be loaded: {describe_hub_error(error, str(source))}"
+        ) from error
 
 
 def _torch_dtype(name: Dtype) -> "torch.dtype":

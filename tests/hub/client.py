@@ -4,13 +4,16 @@
 import hashlib
 import json
 import sys
+import time
 from pathlib import Path
 
 import torch
 from huggingface_hub import ModelCard, constants
 from transformers import AutoModelForCausalLM
+from typer.testing import CliRunner
 
 from lumos_hf import LumosVideoPipeline
+from lumos_hf.cli import app
 
 
 PROMPT = "A red star jumps in the snow."
@@ -108,6 +111,53 @@ def meet_failures() -> dict:
             )
         ],
     }
+
+
+def load_loras(directory: str) -> dict:
+    """LoRA weights of repositories in every layout, and what is said of those that are none."""
+    pipe = LumosVideoPipeline.from_pretrained(directory)
+    sources = {
+        "diffusers": ("someone/diffusers", {}),
+        "peft": ("someone/peft", {"subfolder": "lora"}),
+        "only one": ("someone/named", {}),
+        "named": ("someone/named", {"weight_name": "star.safetensors"}),
+    }
+    for name, (repo_id, options) in sources.items():
+        pipe.load_lora_weights(repo_id, adapter_name=name, **options)
+    load = pipe.load_lora_weights
+    return {
+        "adapters": {
+            name: [int(layer.scaling[name]) for layer in pipe.transformer.modules() if hasattr(layer, "lora_A")]
+            for name in sources
+        },
+        "no such file": message_of(load, "someone/named", weight_name="moon.safetensors"),
+        "no weights": message_of(load, "someone/empty"),
+        "no repository": message_of(load, "someone/nothing"),
+        "no revision": message_of(load, "someone/diffusers", revision="v9"),
+        "left": len(pipe.get_list_adapters()["transformer"]),
+    }
+
+
+def meet_a_closed_port(directory: str) -> dict:
+    """What is said where no Hub can be reached, and how long it takes."""
+    pipe = LumosVideoPipeline.from_pretrained(directory)
+    Path(directory, "README.md").write_text("---\n---\n")
+    start = time.monotonic()
+    results = {
+        "pipeline": message_of(LumosVideoPipeline.from_pretrained, "someone/lumos"),
+        "lora": message_of(pipe.load_lora_weights, "someone/lora"),
+        "push": message_of(pipe.push_to_hub, "someone/new"),
+    }
+    commands = {
+        "generate": ["generate", PROMPT, "--model", "someone/lumos"],
+        "generate --lora": ["generate", PROMPT, "--model", directory, "--lora", "someone/lora"],
+        "lumos-hf push": ["push", "--model", directory, "--repo", "someone/new"],
+    }
+    for name, command in commands.items():
+        result = CliRunner().invoke(app, command)
+        errors = [line for line in result.stderr.splitlines() if "Error" in line]
+        results[name] = "\n".join(errors) if result.exit_code == 2 else repr(result.exception)
+    return {"messages": results, "seconds": time.monotonic() - start}
 
 
 if __name__ == "__main__":

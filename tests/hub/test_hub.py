@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model_state_dict
 
 from lumos_hf import LumosVideoPipeline
 from lumos_hf.conversion.remote_code import export_remote_code
@@ -84,6 +85,44 @@ def test_failures_are_told_and_recovered_from(hub, machine, pipe, tmp_path):
     assert hub.downloads.count(("someone/failing", weights, 0)) == 1
     mixed = [path for repo_id, path, _ in hub.downloads if repo_id == "someone/mixed" and path.endswith("safetensors")]
     assert sorted(mixed) == ["transformer/model.bf16.safetensors", "vqvae/diffusion_pytorch_model.safetensors"]
+
+
+def test_lora_weights_of_repositories(hub, machine, pipe, tmp_path):
+    pipe.save_pretrained(tmp_path / "pipe")
+    trained = LumosVideoPipeline.from_pretrained(tmp_path / "pipe")
+    trained.transformer.add_adapter(LoraConfig(r=2, lora_alpha=6, target_modules=["q_proj"]))
+    trained.save_lora_weights(tmp_path / "peft" / "lora")
+    for directory, name in (("diffusers", None), ("named", "star.safetensors")):
+        LumosVideoPipeline.save_lora_weights(
+            tmp_path / directory,
+            transformer_lora_layers=get_peft_model_state_dict(trained.transformer, adapter_name="default"),
+            transformer_lora_adapter_metadata=trained.transformer.peft_config["default"].to_dict(),
+            weight_name=name,
+        )
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "README.md").write_text("Nothing.")
+    for name in ("diffusers", "peft", "named", "empty"):
+        hub.add(f"someone/{name}", tmp_path / name)
+
+    results = machine.run("client.py", "load_loras", tmp_path / "pipe")
+    assert results["adapters"] == dict.fromkeys(("diffusers", "peft", "only one", "named"), [3, 3])
+    assert results["left"] == 4
+    assert "the repository 'someone/named' has no file 'moon.safetensors'" in results["no such file"]
+    assert "'someone/empty' has none" in results["no weights"]
+    assert "has no repository 'someone/nothing' that is open to you" in results["no repository"]
+    assert "'someone/diffusers' has no revision 'v9'" in results["no revision"]
+    errors = [results[name] for name in ("no such file", "no weights", "no repository", "no revision")]
+    assert all(error.startswith("ValueError: ") and "\n" not in error for error in errors)
+
+
+def test_a_hub_that_cannot_be_reached_is_named_on_one_line(hub, machine, pipe, tmp_path):
+    pipe.save_pretrained(tmp_path / "pipe")
+    hub.server_close()
+    results = machine.run("client.py", "meet_a_closed_port", tmp_path / "pipe")
+    for name, message in results["messages"].items():
+        assert f"{hub.endpoint} could not be reached (ConnectError: " in message and "\n" not in message, name
+    # huggingface_hub would try again for half a minute.
+    assert results["seconds"] < 20
 
 
 def test_remote_code_needs_no_package(hub, machine, pipe, tmp_path):

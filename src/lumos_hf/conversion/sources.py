@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from huggingface_hub import constants, parse_hf_uri, snapshot_download
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub import parse_hf_uri, snapshot_download
 
+from ..hub.hub_errors import describe_hub_error
 from .weight_files import first_line
 
 
@@ -118,21 +118,9 @@ def _snapshot(argument: str, source: str | Path, location: Any, patterns: Iterab
     # Errors of the network come as those of whichever library makes the requests.
     except Exception as error:
         raise OSError(
-            f"`{argument}` '{source}' is no path here, and could not be downloaded from the Hub: {_reason(error, location)}"
+            f"`{argument}` '{source}' is no path here, and could not be downloaded from the Hub: "
+            f"{describe_hub_error(error, location.id, location.revision)}"
         ) from error
-
-
-def _reason(error: Exception, location: Any) -> str:
-    if isinstance(error, GatedRepoError):
-        return f"access to '{location.id}' has to be asked for at {constants.ENDPOINT}/{location.id}."
-    if isinstance(error, RepositoryNotFoundError):
-        return f"{constants.ENDPOINT} has no repository '{location.id}' that is open to you."
-    if isinstance(error, RevisionNotFoundError):
-        return f"'{location.id}' has no revision '{location.revision}'."
-    if constants.HF_HUB_OFFLINE:
-        return f"it is not in the cache, and HF_HUB_OFFLINE forbids to ask {constants.ENDPOINT}."
-    cause = error.__cause__ or error
-    return f"{constants.ENDPOINT} could not be reached ({type(cause).__name__}: {first_line(cause)})."
 
 
 def _not_in_repository(argument: str, source: str | Path, location: Any) -> ValueError:

@@ -8,9 +8,8 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData, parse_local_safetensors_file_metadata
 
-from ..files import write_text
 from .lora_files import PEFT_CONFIG_NAME, find_lora_file, read_lora_file
-from .model_card import TAGS, code_span, format_count, in_string, plain_text
+from .model_card import TAGS, code_span, format_count, in_string, plain_text, write_card
 
 
 LORA_TEMPLATE = Path(__file__).parent / "lora_card_template.md"
@@ -86,11 +85,16 @@ def lora_card(
     return card
 
 
-def write_lora_card(directory: Path, weight_name: str | None = None) -> None:
-    """Writes the card of the LoRA weights in a directory, unless there is a card already."""
+def write_lora_card(
+    directory: Path, weight_name: str | None = None, *, base_model: str | None = None, replace: bool = False
+) -> None:
+    """
+    Writes the card of the LoRA weights in a directory, unless there is a card already and `replace` is not set. A
+    `base_model` that is no repository is left out.
+    """
     card_file = directory / "README.md"
-    if not card_file.is_file():
-        write_text(card_file, str(lora_card(directory, weight_name=weight_name)))
+    if replace or not card_file.is_file():
+        write_card(card_file, lora_card(directory, weight_name=weight_name, base_model=_repository(base_model)))
 
 
 def is_lora_directory(directory: str | os.PathLike) -> bool:

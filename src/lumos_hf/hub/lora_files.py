@@ -6,6 +6,7 @@ LoRA weights on disk, in either of two layouts, read as data: no file names code
 - peft: `adapter_model.safetensors`, its keys begin with `base_model.model.`, beside `adapter_config.json`.
 """
 
+import glob
 import json
 import os
 from collections.abc import Mapping
@@ -15,17 +16,18 @@ from typing import Any
 import safetensors.torch
 import torch
 from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY, LORA_WEIGHT_NAME_SAFE
-from huggingface_hub import HfApi, hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError
 
 from ..files import whole_file, write_json
+from .hub_errors import describe_hub_error, first_line
 
 
 PEFT_WEIGHT_NAME = "adapter_model.safetensors"
 PEFT_CONFIG_NAME = "adapter_config.json"
 _WEIGHT_NAMES = (LORA_WEIGHT_NAME_SAFE, PEFT_WEIGHT_NAME)
 
-# Of repositories: what names a file of it, for `hf_hub_download`.
+# Of repositories, for `snapshot_download`.
 _DOWNLOAD_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revision")
 
 StateDict = dict[str, torch.Tensor]
@@ -69,37 +71,34 @@ def _looks_like_path(source: str) -> bool:
 
 
 def _download(repo_id: str, weight_name: str | None, subfolder: str | None, options: dict[str, Any]) -> Path:
-    options = {name: value for name, value in options.items() if value is not None}
+    names = _WEIGHT_NAMES if weight_name is None else (weight_name,)
     try:
-        if weight_name is not None:
-            file = Path(hf_hub_download(repo_id, weight_name, subfolder=subfolder, **options))
-        else:
-            file = _download_known(repo_id, subfolder, options)
-        if file.name == PEFT_WEIGHT_NAME:
-            hf_hub_download(repo_id, PEFT_CONFIG_NAME, subfolder=subfolder, **options)
-    except LocalEntryNotFoundError as error:
-        raise ValueError(f"The repository '{repo_id}' cannot be reached, and is not in the cache.") from error
-    except EntryNotFoundError as error:
-        raise ValueError(f"The repository '{repo_id}' lacks a file of LoRA weights: {_first_line(error)}") from error
-    except HfHubHTTPError as error:
-        raise ValueError(f"The repository '{repo_id}' cannot be read: {_first_line(error)}") from error
-    return file
+        folder = _fetch(repo_id, names, subfolder, options)
+        if weight_name is None and not any((folder / name).is_file() for name in names):
+            names = (_choose(_list_safetensors(repo_id, subfolder, options), repo_id),)
+            folder = _fetch(repo_id, names, subfolder, options)
+    # Of the network, and of the Hub: none is there without a connection.
+    except (HTTPError, LocalEntryNotFoundError, ConnectionError) as error:
+        reason = describe_hub_error(error, repo_id, options.get("revision"))
+        raise ValueError(f"it is no path here, and could not be downloaded: {reason}") from error
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise ValueError(f"the repository '{repo_id}' has no file '{'/'.join(filter(None, (subfolder, names[0])))}'.")
 
 
-def _download_known(repo_id: str, subfolder: str | None, options: dict[str, Any]) -> Path:
-    for name in _WEIGHT_NAMES:
-        try:
-            return Path(hf_hub_download(repo_id, name, subfolder=subfolder, **options))
-        except LocalEntryNotFoundError:
-            # Without a network, which of the two the cache has is all that is known.
-            if name == _WEIGHT_NAMES[-1]:
-                raise
-        except EntryNotFoundError:
-            pass
+def _fetch(repo_id: str, names: tuple[str, ...], subfolder: str | None, options: dict[str, Any]) -> Path:
+    """Downloads those of the files that are there, and the configuration beside them; the folder that they are in then."""
+    folder = Path(subfolder or "")
+    patterns = [glob.escape((folder / name).as_posix()) for name in (*names, PEFT_CONFIG_NAME)]
+    given = {name: value for name, value in options.items() if value is not None}
+    return Path(snapshot_download(repo_id, allow_patterns=patterns, **given)) / folder
+
+
+def _list_safetensors(repo_id: str, subfolder: str | None, options: dict[str, Any]) -> list[str]:
     files = HfApi(token=options.get("token")).list_repo_files(repo_id, revision=options.get("revision"))
     prefix = f"{subfolder}/" if subfolder else ""
-    names = [file.removeprefix(prefix) for file in files if file.startswith(prefix) and file.endswith(".safetensors")]
-    return Path(hf_hub_download(repo_id, _choose(names, repo_id), subfolder=subfolder, **options))
+    return [file.removeprefix(prefix) for file in files if file.startswith(prefix) and file.endswith(".safetensors")]
 
 
 def _choose(names: list[str], source: str | os.PathLike) -> str:
@@ -131,7 +130,7 @@ def read_lora_file(file: Path) -> tuple[StateDict, dict[str, Any] | None]:
             header = weights.metadata() or {}
             state_dict = {name: weights.get_tensor(name) for name in weights.keys()}
     except (safetensors.SafetensorError, OSError) as error:
-        raise ValueError(f"'{file}' is no safetensors file that can be read: {_first_line(error)}") from error
+        raise ValueError(f"'{file}' is no safetensors file that can be read: {first_line(error)}") from error
     config_file = file.with_name(PEFT_CONFIG_NAME)
     if file.name == PEFT_WEIGHT_NAME and config_file.is_file():
         return state_dict, _read_config(config_file)
@@ -146,7 +145,7 @@ def _read_pickled(file: Path) -> StateDict:
     try:
         state_dict = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise ValueError(f"'{file}' is no file of tensors that can be read: {_first_line(error)}") from error
+        raise ValueError(f"'{file}' is no file of tensors that can be read: {first_line(error)}") from error
     if not _is_state_dict(state_dict):
         raise ValueError(f"'{file}' must hold tensors by name, and nothing else.")
     return dict(state_dict)
@@ -169,7 +168,7 @@ def _parse_config(text: str, file: Path) -> dict[str, Any]:
     try:
         config = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"'{file}' has a configuration that cannot be read: {_first_line(error)}") from error
+        raise ValueError(f"'{file}' has a configuration that cannot be read: {first_line(error)}") from error
     if not isinstance(config, dict):
         raise ValueError(f"'{file}' must have a JSON object as its configuration, got {text[:40]!r}.")
     return config
@@ -191,7 +190,3 @@ def write_lora_directory(directory: Path, state_dict: StateDict, config: dict[st
 def plain_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration of an adapter as JSON holds it: sets as lists."""
     return {name: sorted(value) if isinstance(value, set) else value for name, value in config.items()}
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

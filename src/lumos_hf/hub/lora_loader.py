@@ -159,7 +159,7 @@ class LumosLoraLoaderMixin(LoraBaseMixin):
                     _hotswap(self.transformer, state_dict, lora_config, adapter_name)
                 else:
                     self._inject(state_dict, lora_config, adapter_name, loaded, low_cpu_mem_usage)
-        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError, re.error) as error:
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError, re.error) as error:
             raise ValueError(f"{_described(source)} does not fit the transformer: {error}") from error
 
     def _inject(

@@ -20,6 +20,7 @@ import torch
 from huggingface_hub import ModelCard, ModelCardData, parse_local_safetensors_file_metadata
 
 from ..configuration_lumos import PIXELS_PER_SIZE_UNIT, LumosConfig
+from ..files import write_text
 from ..generation_defaults import OFFICIAL_DEFAULTS, resolve_default
 from ..token_layout import grid_size, num_latent_frames
 from .checkpoint_files import CONFIG_FILES
@@ -96,6 +97,11 @@ def model_card(
     # Jinja takes the last line break off.
     card.text += "\n"
     return card
+
+
+def write_card(path: str | os.PathLike, card: ModelCard) -> None:
+    """Writes a card whole: a run that is killed leaves the one that was there before."""
+    write_text(path, str(card))
 
 
 def format_table(scores: dict[str, dict[str, float]]) -> str:

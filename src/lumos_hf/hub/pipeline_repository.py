@@ -10,13 +10,15 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from diffusers import DiffusionPipeline
 from huggingface_hub import CommitInfo, HfApi, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalEntryNotFoundError
 from transformers.dynamic_module_utils import get_relative_import_files
 
 from ..configuration_lumos import LumosConfig
@@ -31,6 +33,7 @@ from .checkpoint_files import (
     replace_checkpoint,
     update_json,
 )
+from .hub_errors import describe_hub_error
 
 
 # What `auto_map` in the configuration of the model names.
@@ -83,6 +86,7 @@ class PipelineRepositoryMixin:
 
         Raises:
             ValueError: if files are missing from the repository, or damaged; they are named.
+            OSError: if the Hub cannot be reached, or does not give access.
         """
         names = ("cache_dir", "force_download", "local_files_only", "token", "revision")
         options = {name: kwargs[name] for name in names if kwargs.get(name) is not None}
@@ -90,9 +94,10 @@ class PipelineRepositoryMixin:
 
         def fetch(components: Collection[str], variant: str | None) -> str:
             patterns = [pattern for component in components for pattern in file_patterns(component, variant)]
-            return snapshot_download(
-                pretrained_model_name, allow_patterns=[DiffusionPipeline.config_name, *patterns], **options
-            )
+            with _plain_connection_errors(os.fspath(pretrained_model_name)):
+                return snapshot_download(
+                    pretrained_model_name, allow_patterns=[DiffusionPipeline.config_name, *patterns], **options
+                )
 
         directory = fetch([component for component in CONFIG_FILES if component not in kwargs], variant)
         if variant is not None:
@@ -197,27 +202,48 @@ def publish(
 
     Raises:
         ValueError: if neither the directory nor the repository has a model card.
+        OSError: if the Hub cannot be reached, or does not give access.
     """
     api = HfApi(token=token)
-    if not (directory / "README.md").is_file() and not api.file_exists(repo_id, "README.md"):
-        raise ValueError(f"`directory` must have a model card, README.md, for a new repository, got '{directory}'.")
-    repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-    return api.upload_folder(
-        repo_id=repo_id,
-        folder_path=directory,
-        commit_message=commit_message or "Upload LumosVideoPipeline",
-        create_pr=create_pr,
-    )
+    with _plain_connection_errors(repo_id):
+        if not (directory / "README.md").is_file() and not api.file_exists(repo_id, "README.md"):
+            raise ValueError(
+                f"`directory` must have a model card, README.md, for a new repository, got '{directory}'."
+            )
+        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        return api.upload_folder(
+            repo_id=repo_id,
+            folder_path=directory,
+            commit_message=commit_message or "Upload LumosVideoPipeline",
+            create_pr=create_pr,
+        )
+
+
+@contextmanager
+def _plain_connection_errors(repo_id: str) -> Iterator[None]:
+    """A Hub that cannot be reached is one line and an `OSError`; what it answers stays as huggingface_hub raises it."""
+    try:
+        yield
+    except LocalEntryNotFoundError as error:
+        raise LocalEntryNotFoundError(describe_hub_error(error, repo_id)) from error
+    except HfHubHTTPError:
+        raise
+    except (HTTPError, ConnectionError) as error:
+        raise ConnectionError(describe_hub_error(error, repo_id)) from error
 
 
 def _add_card(directory: Path, repo_id: str, token: str | bool | None) -> None:
     """Writes a model card, unless there is one already, here or on the Hub."""
     # It stands on the pipeline, which stands on this module.
-    from .model_card import model_card
+    from .model_card import model_card, write_card
 
     card_file = directory / "README.md"
-    if not card_file.is_file() and not HfApi(token=token).file_exists(repo_id, card_file.name):
-        model_card(directory, name=repo_id).save(card_file)
+    if card_file.is_file():
+        return
+    with _plain_connection_errors(repo_id):
+        is_on_hub = HfApi(token=token).file_exists(repo_id, card_file.name)
+    if not is_on_hub:
+        write_card(card_file, model_card(directory, name=repo_id))
 
 
 def write_model_code(directory: Path) -> None:
