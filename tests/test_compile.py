@@ -11,6 +11,7 @@ from tiny_models import tiny_config
 from lumos_hf.modeling_lumos import LumosForCausalLM
 from lumos_hf.pipeline_lumos_video import LumosVideoPipeline
 from lumos_hf.scheduling_mask_decoding import MaskDecodingScheduler
+from lumos_hf.token_layout import sequence_from_codes
 
 
 pytestmark = pytest.mark.slow
@@ -105,3 +106,45 @@ def test_inductor(pipe):
     expected = codes_of(pipe, ROWS[0], 9)
     pipe.transformer.compile(fullgraph=True)
     assert torch.equal(codes_of(pipe, ROWS[0], 9), expected)
+
+
+@pytest.fixture
+def training_batch():
+    """Two videos, the second one with padding at its end; every third visual token has no label."""
+    config = tiny_config()
+    codes = torch.randint(0, config.visual_vocab_size, (2, 4, 8), generator=torch.Generator().manual_seed(0))
+    ids = sequence_from_codes(ROWS[0], codes, duration=1, fps=2, config=config).repeat(2, 1)
+    labels = ids.masked_fill(ids < config.visual_token_offset, -100)
+    labels[:, ::3] = -100
+    attention_mask = torch.ones_like(ids)
+    attention_mask[1, -2:] = 0
+    return {"input_ids": ids, "labels": labels, "attention_mask": attention_mask}
+
+
+@pytest.mark.parametrize("counts_items", [False, True])
+def test_a_training_step_is_one_graph(pipe, training_batch, counts_items):
+    model = pipe.transformer.train()
+    if counts_items:
+        training_batch["num_items_in_batch"] = (training_batch["labels"] != -100).sum()
+    recorder = GraphRecorder()
+    losses, gradients = [], []
+    for call in (model, torch.compile(model, fullgraph=True, backend=recorder)):
+        model.zero_grad()
+        loss = call(**training_batch).loss
+        loss.backward()
+        losses.append(loss.detach())
+        gradients.append([parameter.grad for parameter in model.parameters()])
+    assert len(recorder.graphs) == 1
+    torch.testing.assert_close(losses[1], losses[0])
+    # A graph attends with a mask, the model by blocks.
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("is_training", [True, False])
+def test_export_with_labels(pipe, training_batch, is_training):
+    model = pipe.transformer.train(is_training)
+    # Logits of the labelled positions have a shape that depends on the labels.
+    with torch.set_grad_enabled(is_training):
+        program = torch.export.export(model, (), {**training_batch, "skip_logits": True})
+        loss = program.module()(**training_batch, skip_logits=True).loss
+    torch.testing.assert_close(loss, model(**training_batch, skip_logits=True).loss)

@@ -11,6 +11,7 @@ What differs from LLaMA:
 Shape suffixes: B batch, L tokens fed, H heads, D width of a head, 3 time, height, width.
 """
 
+import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -811,6 +812,14 @@ class LumosForCausalLM(LumosPreTrainedModel):
             attentions=outputs.attentions,
             **{_CACHE_NAME: getattr(outputs, _CACHE_NAME)},
         )
+
+    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
+        """As in all models of transformers; where the code is saved, too, `auto_map` names [`LumosModel`] beside this class."""
+        if self._auto_class is not None:
+            # The library names the class that is saved alone, and `AutoModel` would not find its own.
+            reference = f"{LumosModel.__module__.rpartition('.')[2]}.{LumosModel.__name__}"
+            self.config.auto_map = {**(getattr(self.config, "auto_map", None) or {}), "AutoModel": reference}
+        super().save_pretrained(save_directory, *args, **kwargs)
 
     @classmethod
     def can_generate(cls) -> bool:

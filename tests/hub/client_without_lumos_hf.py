@@ -6,7 +6,7 @@ import sys
 
 import torch
 from diffusers import DiffusionPipeline
-from transformers import AutoModelForCausalLM
+from transformers import AutoModel, AutoModelForCausalLM
 
 
 PROMPT = "A red star jumps in the snow."
@@ -14,6 +14,7 @@ PROMPT = "A red star jumps in the snow."
 
 def load(model_source: str, pipeline_source: str, input_ids: torch.Tensor) -> dict[str, torch.Tensor]:
     model = AutoModelForCausalLM.from_pretrained(model_source, subfolder="transformer", trust_remote_code=True)
+    base = AutoModel.from_pretrained(model_source, subfolder="transformer", trust_remote_code=True)
     pipe = DiffusionPipeline.from_pretrained(pipeline_source, trust_remote_code=True)
     pipe.set_progress_bar_config(disable=True)
     if "lumos_hf" in sys.modules:
@@ -26,6 +27,7 @@ def load(model_source: str, pipeline_source: str, input_ids: torch.Tensor) -> di
     with torch.no_grad():
         return {
             "model": model(input_ids).logits,
+            "base model": model.lm_head(base(input_ids).last_hidden_state),
             "pipeline's model": pipe.transformer(input_ids).logits,
             "frames": pipe(PROMPT, generator=torch.Generator().manual_seed(0), output_type="pt").frames,
         }

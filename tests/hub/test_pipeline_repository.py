@@ -6,12 +6,14 @@ import subprocess
 import sys
 
 import pytest
+from tiny_models import tiny_config
 from typer.testing import CliRunner
 
 from lumos_hf import LumosVideoPipeline, demo_checkpoint
 from lumos_hf.cli import app
 from lumos_hf.hub.checkpoint_files import missing_files
 from lumos_hf.hub.pipeline_repository import remove_model_code
+from lumos_hf.modeling_lumos import LumosModel
 
 
 CODE = {
@@ -21,6 +23,11 @@ CODE = {
     "modeling_lumos.py",
     "onednn_linear.py",
     "token_layout.py",
+}
+AUTO_MAP = {
+    "AutoConfig": "configuration_lumos.LumosConfig",
+    "AutoModel": "modeling_lumos.LumosModel",
+    "AutoModelForCausalLM": "modeling_lumos.LumosForCausalLM",
 }
 
 
@@ -36,11 +43,7 @@ def python_files(directory):
 def test_the_code_of_the_model_is_saved_at_the_root(pipe, tmp_path):
     pipe.save_pretrained(tmp_path)
     assert python_files(tmp_path) == CODE
-    assert json.loads((tmp_path / "transformer" / "config.json").read_text())["auto_map"] == {
-        "AutoConfig": "configuration_lumos.LumosConfig",
-        "AutoModel": "modeling_lumos.LumosModel",
-        "AutoModelForCausalLM": "modeling_lumos.LumosForCausalLM",
-    }
+    assert json.loads((tmp_path / "transformer" / "config.json").read_text())["auto_map"] == AUTO_MAP
     remove_model_code(tmp_path)
     assert python_files(tmp_path) == set()
     assert "auto_map" not in json.loads((tmp_path / "transformer" / "config.json").read_text())
@@ -49,6 +52,13 @@ def test_the_code_of_the_model_is_saved_at_the_root(pipe, tmp_path):
 def test_the_model_alone_is_saved_with_its_code(pipe, tmp_path):
     pipe.transformer.save_pretrained(tmp_path)
     assert python_files(tmp_path) == CODE
+    assert json.loads((tmp_path / "config.json").read_text())["auto_map"] == AUTO_MAP
+
+
+def test_the_base_model_alone_is_no_causal_model(tmp_path):
+    LumosModel(tiny_config()).save_pretrained(tmp_path)
+    auto_map = {name: AUTO_MAP[name] for name in ("AutoConfig", "AutoModel")}
+    assert json.loads((tmp_path / "config.json").read_text())["auto_map"] == auto_map
 
 
 def test_weights_may_lack_the_variant(pipe, tmp_path):
