@@ -1,4 +1,5 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
+import logging
 import re
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 
 from lumos_hf import LumosForCausalLM, LumosVideoPipeline, demo
 from lumos_hf.cli import app
+from lumos_hf.data.clip_reading import read_first_frames
 from lumos_hf.evaluation.vocabulary import demo_config
 from lumos_hf.media import write_media
 
@@ -149,6 +151,44 @@ def test_a_video_begins_with_a_given_image(checkpoint):
     assert not np.array_equal(from_red[0], from_blue[0])
 
 
+def test_a_video_continues_a_given_one(checkpoint):
+    """Its frames at 8 frames per second are every third of the file's 24."""
+    frames = [PIL.Image.new("RGB", (64, 32), (20 * index, 0, 0)) for index in range(13)]
+    write_media("given.mp4", frames, fps=24)
+    arguments = ["--seed", 0, "--fps", 8, "--num-frames", 9]
+    generate(checkpoint, *arguments, "--video", "given.mp4", "-o", "continued.png")
+    pipe = LumosVideoPipeline.from_pretrained(checkpoint)
+    pipe.set_progress_bar_config(disable=True)
+    with open("given.mp4", "rb") as file:
+        given = read_first_frames(file, num_frames=9, fps=8)
+    reds = [np.asarray(frame)[..., 0].mean() for frame in given]
+    assert np.allclose(reds, [0, 60, 120, 180, 240][: len(reds)], atol=6) and len(reds) in (4, 5)
+    expected = pipe(
+        PROMPT,
+        video=given,
+        height=32,
+        width=64,
+        num_frames=9,
+        fps=8,
+        num_inference_steps=2,
+        generator=torch.Generator().manual_seed(0),
+    ).frames[0]
+    write_media("expected.png", expected)
+    assert Path("continued.png").read_bytes() == Path("expected.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--video", "text.mp4"], "`--video` 'text.mp4' cannot be used"),
+        (["--video", "text.mp4", "--image", "text.mp4"], "At most one of `--image` and `--video`"),
+    ],
+)
+def test_bad_videos_are_told(checkpoint, working_directory, arguments, message):
+    (working_directory / "text.mp4").write_text("no video")
+    assert message in error_of(PROMPT, "--model", checkpoint, *SMALL, *arguments)
+
+
 def test_the_demo_checkpoint_is_the_default_and_named(checkpoint, monkeypatch):
     monkeypatch.setattr(demo, "_CHECKPOINT", demo.Path(checkpoint))
     result = lumos_hf("generate", PROMPT, *SMALL, "-o", "a.mp4")
@@ -156,9 +196,11 @@ def test_the_demo_checkpoint_is_the_default_and_named(checkpoint, monkeypatch):
     assert "demo checkpoint" in result.stderr and "--model" in result.stderr
 
 
-def test_words_that_the_checkpoint_does_not_know_are_named(checkpoint):
-    result = lumos_hf("generate", "A red dragon in the snow.", "--model", checkpoint, *SMALL, "-o", "a.mp4")
-    assert "does not know these words: dragon." in result.stderr
+def test_words_that_the_checkpoint_does_not_know_are_named(checkpoint, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("diffusers"), "propagate", True)
+    monkeypatch.setattr(logging.getLogger("lumos_hf"), "propagate", True)
+    lumos_hf("generate", "A red dragon in the snow.", "--model", checkpoint, *SMALL, "-o", "a.mp4")
+    assert "has words that the checkpoint does not know: dragon." in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,15 @@ def generate(
     max_pixels: Annotated[
         int | None, _option(metavar="N", min=1, help="That image may not have more pixels.", default=MAX_PIXELS_TEXT)
     ] = None,
+    video: Annotated[
+        Path | None,
+        _option(
+            metavar="FILE",
+            help="The video that is continued: its beginning, at the frame rate of the result.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
     negative_prompt: Annotated[str | None, _option(metavar="TEXT", help="What is not to be seen.")] = None,
     lora: Annotated[
         list[str] | None,
@@ -215,6 +224,8 @@ def generate(
         "history_mask_ratio": history_mask_ratio,
     }
     check_settings(**settings, num_videos_per_prompt=num_videos_per_prompt)
+    if image is not None and video is not None:
+        raise ValueError("At most one of `image` and `video` can be given.")
     _check_scale(scale, height, width)
     adapters = [_parse_lora(value) for value in lora or []]
     source = _demo_source() if model is None else _check_model(model)
@@ -223,12 +234,14 @@ def generate(
     seeds = [seed + index for index in range(num_videos_per_prompt)]
     targets = [[_numbered(path, index, len(seeds)) for path in paths] for index in range(len(seeds))]
     _check_writable([path for video in targets for path in video])
-    given = {} if image is None else {"image": _read_image(image, max_pixels)}
+    given: dict[str, Any] = {} if image is None else {"image": _read_image(image, max_pixels)}
 
     pipe = _load_pipeline(source, dtype, device)
     _check_scale(scale, *(resolve_default(name, settings[name], pipe.config) for name in ("height", "width")))
-    _warn_of_unknown_words(pipe, prompt)
     _load_loras(pipe, adapters)
+    if video is not None:
+        length, rate = (int(resolve_default(name, settings[name], pipe.config)) for name in ("num_frames", "fps"))
+        given["video"] = _read_video(video, length, rate, max_pixels)
     frames_of_videos = pipe(
         prompt,
         negative_prompt=negative_prompt,
@@ -858,6 +871,19 @@ def _read_image(path: Path, max_pixels: int | None) -> "Image.Image":
         raise ValueError(f"`image` '{path}' cannot be used: {error}.") from error
 
 
+def _read_video(path: Path, num_frames: int, fps: int, max_pixels: int | None) -> list["Image.Image"]:
+    import av
+
+    from .data.clip_reading import read_first_frames
+    from .image_reading import MAX_PIXELS
+
+    try:
+        with path.open("rb") as file:
+            return read_first_frames(file, num_frames, fps, max_pixels or MAX_PIXELS)
+    except (ValueError, av.FFmpegError) as error:
+        raise ValueError(f"`video` '{path}' cannot be used: {error}.") from error
+
+
 def _parse_lora(value: str) -> tuple[str, float]:
     source, separator, weight = value.rpartition(":")
     if not separator:
@@ -942,15 +968,6 @@ def _check_model(model: str) -> str:
     if not Path(model).is_dir() and not re.fullmatch(r"[\w.-]+/[\w.-]+", model):
         raise ValueError(f"`model` must be an existing directory or a repository like USER/NAME, got '{model}'.")
     return model
-
-
-def _warn_of_unknown_words(pipe: "LumosVideoPipeline", prompt: str) -> None:
-    if pipe.tokenizer is None or pipe.tokenizer.unk_token_id is None:
-        return
-    words = re.findall(r"\w+", prompt)
-    unknown = [word for word in words if pipe.tokenizer.unk_token_id in pipe.tokenizer(word).input_ids]
-    if unknown:
-        typer.echo(f"The checkpoint does not know these words: {', '.join(unknown)}.", err=True)
 
 
 def _check_datasets_installed() -> None:

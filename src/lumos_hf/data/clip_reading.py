@@ -156,6 +156,32 @@ class ClipReader:
         return choose_crop_size(image.height, image.width, crop_budget(self.height, self.width))
 
 
+def read_first_frames(
+    file: BinaryIO, num_frames: int, fps: int, max_pixels: int = MAX_PIXELS
+) -> list[PIL.Image.Image]:
+    """
+    The beginning of a video, at another frame rate: what a player shows at 0, 1 / fps, 2 / fps, ... seconds.
+
+    Args:
+        file: open for reading.
+        num_frames: that are wanted; a video that ends before gives fewer, and at least one.
+        fps: frames per second.
+        max_pixels: that a frame may have before it is decoded.
+
+    Raises:
+        ValueError: if the file has no pictures or too large ones.
+        av.FFmpegError: if it cannot be decoded.
+    """
+    timeline = _read_timeline(file, max_pixels)
+    num_available = max(1, round((timeline.end - timeline.seconds[0]) * fps))
+    times = [timeline.seconds[0] + index / fps for index in range(min(num_frames, num_available))]
+    chosen = [timeline.timestamps[timeline.frame_at(time)] for time in times]
+    images = dict(_decode(file, set(chosen), max_pixels))
+    if len(images) < len(set(chosen)):
+        raise ValueError(f"only {len(images)} of {len(set(chosen))} frames could be decoded")
+    return [images[timestamp] for timestamp in chosen]
+
+
 def _checksum(file: BinaryIO) -> str:
     digest = hashlib.sha256()
     while chunk := file.read(1 << 20):
