@@ -1,5 +1,6 @@
 # make demo      install into .venv and make a video
 # make test      the whole test suite, in the same .venv;  make test-fast  what takes under a minute
+# make test-faults  what killed processes, damaged files and broken code must not get past; not part of make test
 # make demo-train  train the demo checkpoint again;  make demo-score  measure it;  make demo-card  its model card
 # make bench     speed and memory, into benchmarks/RESULTS.md; about half an hour
 # make quality   formatting, lint and types, read only;  make style  formatting and lint, applied
@@ -17,7 +18,7 @@ BIN := $(VENV)/bin
 OUTPUTS := outputs
 LOCKS := pyproject.toml setup.py scripts/check_lock.py requirements/base.txt requirements/dev.txt requirements/torch.txt
 
-.PHONY: demo test test-fast quality style lock lock-check upgrade test-versions bench demo-train demo-score demo-card
+.PHONY: demo test test-fast test-faults quality style lock lock-check upgrade test-versions bench demo-train demo-score demo-card
 
 $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit("lumos_hf needs Python 3.11 or newer, as in: make demo PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
@@ -46,6 +47,9 @@ test: $(VENV)/.installed-dev
 
 test-fast: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n auto -m "not slow"
+
+test-faults: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest tests/faults -n auto
 
 quality: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

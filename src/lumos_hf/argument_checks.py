@@ -4,14 +4,14 @@
 import math
 import numbers
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 
 if TYPE_CHECKING:
     import torch
 
 
-def check_integer(name: str, value: int, minimum: int = 1, multiple_of: int = 1, maximum: float = math.inf) -> None:
+def check_integer(name: str, value: Any, minimum: int = 1, multiple_of: int = 1, maximum: float = math.inf) -> None:
     is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if not is_integer or value < minimum or value % multiple_of != 0:
         allowed = "a positive integer" if minimum == 1 else f"an integer of at least {minimum}"
@@ -27,19 +27,18 @@ def check_minimum(name: str, value: float, minimum: float) -> None:
         raise ValueError(f"`{name}` must be at least {minimum}, got {value}.")
 
 
-def check_number(name: str, value: float, maximum: float = math.inf) -> None:
+def check_number(name: str, value: Any, maximum: float = math.inf) -> None:
     """Allows finite numbers from 0 to `maximum`."""
     if not is_number(value, maximum):
         allowed = "a finite number of at least 0" if maximum == math.inf else f"a number in [0, {maximum}]"
         raise ValueError(f"`{name}` must be {allowed}, got {value!r}.")
 
 
-def is_number(value: float, maximum: float) -> bool:
+def is_number(value: Any, maximum: float) -> bool:
     """Whether a value is a finite number in [0, maximum]."""
-    if not isinstance(value, numbers.Real) or isinstance(value, bool):
-        return False
+    is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
     try:
-        return math.isfinite(value) and 0 <= value <= maximum
+        return is_real and math.isfinite(value) and 0 <= value <= maximum
     except OverflowError:
         # An integer too large for a float.
         return False

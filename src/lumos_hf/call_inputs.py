@@ -6,12 +6,12 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.utils.logging import get_logger
 from transformers import PreTrainedTokenizerBase
 
@@ -89,11 +89,17 @@ class CallInputs:
         """Which of `image`, `video` and `latents` is given."""
         return next((name for name in ("image", "video", "latents") if getattr(self, name) is not None), None)
 
+    @property
+    def _num_frames(self) -> int:
+        # Completed inputs have a number.
+        return cast(int, self.num_frames)
+
     def num_prompts(self, config: LumosConfig) -> int:
         """How many prompts there are."""
         if self.prompt is not None:
             return len(as_list(self.prompt))
-        return len(rows_without_padding(self.input_ids, self.attention_mask, config))
+        # Of both, one is given: that is checked before.
+        return len(rows_without_padding(cast(IntegerRows, self.input_ids), self.attention_mask, config))
 
     def _fill_in_defaults(self, pipeline_config: dict[str, Any]) -> None:
         self.num_frames = resolve_default("num_frames", self.num_frames, pipeline_config)
@@ -101,7 +107,7 @@ class CallInputs:
         self.fps = resolve_default("fps", self.fps, pipeline_config, self.num_frames)
         if self.num_inference_steps is None:
             num_steps = resolve_default("num_inference_steps", None, pipeline_config)
-            self.num_inference_steps = self.approximations.reduced_steps(num_steps)
+            self.num_inference_steps = resolve_approximations(self.approximations).reduced_steps(num_steps)
         for name in ("guidance_scale", "history_mask_ratio"):
             setattr(self, name, resolve_default(name, getattr(self, name), pipeline_config))
         if self.image is None and self.video is None and self.latents is None:
@@ -124,7 +130,7 @@ class CallInputs:
     def _check_callback(self) -> None:
         if self.callback_on_step_end is not None and not callable(self.callback_on_step_end):
             raise ValueError(f"`callback_on_step_end` must be callable, got {self.callback_on_step_end!r}.")
-        names = self.callback_on_step_end_tensor_inputs
+        names: Any = self.callback_on_step_end_tensor_inputs
         is_list = isinstance(names, (list, tuple))
         unknown = [name for name in names if name not in CALLBACK_TENSOR_INPUTS] if is_list else names
         if not is_list or unknown:
@@ -190,7 +196,7 @@ class CallInputs:
             raise ValueError(
                 f"`latents` must be codes from 0 to {config.visual_vocab_size - 1}, got values from {low} to {high}."
             )
-        max_frames = -(-(self.num_frames - 1) // config.temporal_compression) + 1
+        max_frames = -(-(self._num_frames - 1) // config.temporal_compression) + 1
         if latents.shape[1] > max_frames:
             raise ValueError(
                 f"`latents` must have at most {max_frames} frames for `num_frames={self.num_frames}`, got "
@@ -207,7 +213,7 @@ class CallInputs:
                 raise ValueError(f"`{name}` must be that of `latents`, {pixels}, or None, got {getattr(self, name)}.")
 
     def _round_up_num_frames(self, temporal_compression: int) -> None:
-        rounded = -(-(self.num_frames - 1) // temporal_compression) * temporal_compression + 1
+        rounded = -(-(self._num_frames - 1) // temporal_compression) * temporal_compression + 1
         if rounded != self.num_frames:
             _logger.warning(
                 f"`num_frames` must be 1 plus a multiple of {temporal_compression}: {self.num_frames} is rounded up to "
@@ -236,7 +242,7 @@ def read_pixels(inputs: CallInputs, pipe: DiffusionPipeline) -> torch.Tensor | N
     else:
         pixels = _whole_latent_frames(
             pipe.video_processor.preprocess_video(_in_unit_range("video", inputs.video), **size),
-            inputs.num_frames,
+            inputs._num_frames,
             pipe.transformer.config.temporal_compression,
         )
     height, width = pixels.shape[-2:]
@@ -320,14 +326,14 @@ def check_context(prefixes: dict[str, list[list[int]]], num_visual_ids: int, con
         )
 
 
-def check_guidance_scale(value: float) -> None:
+def check_guidance_scale(value: Any) -> None:
     """Checks a guidance scale, given or set by a callback."""
     check_number("guidance_scale", value)
     if value > MAX_GUIDANCE_SCALE:
         raise ValueError(f"`guidance_scale` must be at most {MAX_GUIDANCE_SCALE:g}, got {value}.")
 
 
-def check_callback_outputs(outputs: Any, latents: torch.LongTensor) -> dict[str, Any]:
+def check_callback_outputs(outputs: Any, latents: torch.Tensor) -> dict[str, Any]:
     """What a callback returned, checked: tensors like `latents`. Nothing stands for no changes."""
     if outputs is None:
         return {}
@@ -417,7 +423,7 @@ def _check_captions(name: str, value: str | list[str], tokenizer: PreTrainedToke
         raise ValueError(f"`{name}` must be a string or a non-empty list of strings, got {value!r}.")
 
 
-def _check_vqvae(vqvae: torch.nn.Module, config: LumosConfig) -> None:
+def _check_vqvae(vqvae: Any, config: LumosConfig) -> None:
     for field, value in (
         ("visual_vocab_size", vqvae.codebook_size),
         ("spatial_compression", vqvae.config.spatial_compression_ratio),

@@ -24,8 +24,8 @@ OFFICIAL_DEFAULTS = {
 OFFICIAL_IMAGE_FPS = 1
 
 OFFICIAL_REPOSITORY = "Alibaba-DAMO-Academy/Lumos-1"
-_IMAGES = {"num_frames": 1, "guidance_scale": 16.0}
-_SMALL = {"height": 256, "width": 448}
+_IMAGES: dict[str, int | float] = {"num_frames": 1, "guidance_scale": 16.0}
+_SMALL: dict[str, int | float] = {"height": 256, "width": 448}
 # The checkpoints of the official release, and where what each was made for is not the above.
 OFFICIAL_CHECKPOINTS: dict[str, dict[str, int | float]] = {
     f"{size}/{stage}": defaults
@@ -42,9 +42,7 @@ OFFICIAL_CHECKPOINTS: dict[str, dict[str, int | float]] = {
 SIZE_MULTIPLE = 32
 
 
-def resolve_default(
-    name: str, value: int | float | None, pipeline_config: Mapping[str, Any], num_frames: int | None = None
-) -> int | float:
+def resolve_default(name: str, value: Any, pipeline_config: Mapping[str, Any], num_frames: int | None = None) -> Any:
     """
     The value of an argument.
 

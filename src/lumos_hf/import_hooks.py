@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 
 _waiting: dict[str, list[Callable[[], None]]] = {}
@@ -69,8 +69,8 @@ class _CallingLoader(Loader):
         return self._loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        # The module keeps its own loader, which other tools look at.
-        module.__loader__ = module.__spec__.loader = self._loader
+        # The module keeps its own loader, which other tools look at. The import system has given it a spec.
+        module.__loader__ = cast(ModuleSpec, module.__spec__).loader = self._loader
         self._loader.exec_module(module)
         for callback in _waiting.pop(module.__name__, []):
             callback()

@@ -89,7 +89,7 @@ def mask_lowest(confidence: torch.Tensor, mask_lengths: torch.Tensor) -> torch.T
     return confidence < cut_off
 
 
-def halton_order(h: int, w: int) -> torch.LongTensor:
+def halton_order(h: int, w: int) -> torch.Tensor:
     """
     Positions of a frame in a low-discrepancy order: wherever it is cut, the positions before the cut are spread evenly
     over the frame (Halton scheduler, arXiv 2503.17076).
@@ -114,7 +114,7 @@ def halton_order(h: int, w: int) -> torch.LongTensor:
         num_points *= 2
 
 
-def _halton_cells(index: torch.LongTensor, base: int, num_cells: int) -> torch.LongTensor:
+def _halton_cells(index: torch.Tensor, base: int, num_cells: int) -> torch.Tensor:
     """In which of so many cells of [0, 1) the digits of `index`, mirrored at the point, lie; in exact integers."""
     mirrored, scale = torch.zeros_like(index), 1
     while index.any():
@@ -123,7 +123,7 @@ def _halton_cells(index: torch.LongTensor, base: int, num_cells: int) -> torch.L
     return mirrored * num_cells // scale
 
 
-def sample_from_probabilities(probabilities: torch.Tensor, uniforms: torch.Tensor) -> torch.LongTensor:
+def sample_from_probabilities(probabilities: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
     """
     Draw one index per row by inverting the cumulative distribution.
 
@@ -168,8 +168,8 @@ class MaskDecodingSchedulerOutput(BaseOutput):
             The complete frame as predicted in this step, before the least confident positions are masked again.
     """
 
-    prev_sample: torch.LongTensor
-    pred_original_sample: torch.LongTensor
+    prev_sample: torch.Tensor
+    pred_original_sample: torch.Tensor
 
 
 class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):
@@ -230,7 +230,7 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):
             raise ValueError(f"`mask_value` must be negative, to differ from every code, got {mask_value}.")
 
         self.num_inference_steps: int | None = None
-        self.timesteps: torch.LongTensor | None = None
+        self.timesteps: torch.Tensor | None = None
         self.temperature: float = confidence_temperature
 
     @property
@@ -266,13 +266,13 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):
         self,
         model_output: torch.Tensor,
         timestep: int | torch.Tensor,
-        sample: torch.LongTensor,
+        sample: torch.Tensor,
         generator: torch.Generator | list[torch.Generator] | None = None,
         uniforms: tuple[torch.Tensor, torch.Tensor] | None = None,
         return_dict: bool = True,
-        order: torch.LongTensor | None = None,
+        order: torch.Tensor | None = None,
         confidence_threshold: float | None = None,
-    ) -> MaskDecodingSchedulerOutput | tuple[torch.LongTensor, torch.LongTensor]:
+    ) -> MaskDecodingSchedulerOutput | tuple[torch.Tensor, torch.Tensor]:
         """
         Decode one step of a frame. Each step has to be taken once and in order, as the temperature decays with it.
 
@@ -323,7 +323,7 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):
 
     def draw_uniforms(
         self,
-        shape: tuple[int, int],
+        shape: tuple[int, ...],
         generator: torch.Generator | list[torch.Generator] | None = None,
         device: str | torch.device | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -362,7 +362,7 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):
 
     def sample_tokens(
         self, logits: torch.Tensor, uniforms: torch.Tensor | None = None
-    ) -> tuple[torch.LongTensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """
         Sample one code per row of logits. Rows are independent, so a frame may be sampled in chunks of any size.
 
@@ -398,14 +398,14 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):
 
     def mask_least_confident(
         self,
-        codes: torch.LongTensor,
+        codes: torch.Tensor,
         probabilities: torch.Tensor,
-        sample: torch.LongTensor,
+        sample: torch.Tensor,
         timestep: int | torch.Tensor,
         uniforms: torch.Tensor | None = None,
-        order: torch.LongTensor | None = None,
+        order: torch.Tensor | None = None,
         confidence_threshold: float | None = None,
-    ) -> torch.LongTensor:
+    ) -> torch.Tensor:
         """
         Take the sampled codes of the undecided positions over and mask the least confident of them again. Advances
         the temperature, so it has to be called once per step.
@@ -468,7 +468,7 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):
         return decoded.masked_fill(masked, self.config.mask_value)
 
     def confidence(
-        self, probabilities: torch.Tensor, sample: torch.LongTensor, uniforms: torch.Tensor | None = None
+        self, probabilities: torch.Tensor, sample: torch.Tensor, uniforms: torch.Tensor | None = None
     ) -> torch.Tensor:
         """
         Log-probabilities with Gumbel noise at the current temperature; decided positions count as the float32 maximum
@@ -489,7 +489,7 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):
             return confidence
         return confidence + self.temperature * gumbel_noise(uniforms.to(confidence))
 
-    def mask_lengths(self, sample: torch.LongTensor, timestep: int | torch.Tensor) -> torch.LongTensor:
+    def mask_lengths(self, sample: torch.Tensor, timestep: int | torch.Tensor) -> torch.Tensor:
         """
         How many positions of each row stay masked after a step: the schedule's share of all n positions, rounded down
         in float32, but at least one position fewer than before and at least one. (The last step masks nothing, see
@@ -509,10 +509,10 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):
 
     def add_noise(
         self,
-        sample: torch.LongTensor,
+        sample: torch.Tensor,
         timesteps: int | torch.Tensor,
         generator: torch.Generator | list[torch.Generator] | None = None,
-    ) -> torch.LongTensor:
+    ) -> torch.Tensor:
         """
         Mask positions of finished frames at random, as many as stay undecided after a step: decoding can begin again at
         the step that follows. The last step leaves none.
@@ -534,7 +534,7 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):
         return sample.masked_fill(uniforms.argsort(dim=-1) < count, self.config.mask_value)
 
     @staticmethod
-    def history_mask_indices(history_length: int, ratio: float | None = None) -> torch.LongTensor:
+    def history_mask_indices(history_length: int, ratio: float | None = None) -> torch.Tensor:
         """
         The content positions of a finished frame that are masked again before it becomes history, evenly spaced from
         position 0 on (Lumos-1, section 3.3: partial masks in inference as seen in training).
@@ -579,7 +579,7 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):
         return mask_ratio(uniforms, self.config.mask_schedule).clamp(min=minimum_ratio)
 
     @staticmethod
-    def training_mask(ratios: torch.Tensor, uniforms: torch.Tensor) -> torch.BoolTensor:
+    def training_mask(ratios: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
         """
         Random masks of a fixed size: each masks `round(ratio * content)` positions, at least one, all sets of that
         size being equally likely.

@@ -1,7 +1,7 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
 """The official release as one repository: its checkpoints by name, and what converting one of them would take."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -162,7 +162,7 @@ def plan_conversion(
     """
     dtype = None if dtype is None else torch_dtype(dtype)
     defaults = check_defaults(pipeline_defaults or {})
-    parts = {
+    parts: dict[str, tuple[str | Path, Sequence[str]]] = {
         "lumos_dir": (lumos_dir, LUMOS_FILES),
         "cosmos_dir": (cosmos_dir or COSMOS_REPOSITORY, COSMOS_FILES),
         "text_tokenizer": (text_tokenizer or TEXT_TOKENIZER_REPOSITORY, TEXT_TOKENIZER_FILES),
@@ -184,9 +184,9 @@ def plan_conversion(
         if listed[argument].path is None:
             plan.downloaded[str(source)] = sum(listed[argument].files.values())
             plan.missing.extend(_missing_files(argument, source, listed[argument].files))
-    paths = {argument: source.path for argument, source in listed.items()}
+    paths = {argument: source.path for argument, source in listed.items() if source.path is not None}
     weights_bytes = sum(size for name, size in _files(listed, "lumos_dir").items() if "config" not in name)
-    if len(paths) == len(parts) and None not in paths.values():
+    if len(paths) == len(parts):
         try:
             release = open_release(
                 paths["lumos_dir"],
@@ -211,10 +211,11 @@ def _files(listed: dict[str, ListedSource], argument: str) -> dict[str, int]:
 
 def _missing_files(argument: str, source: str | Path, files: Mapping[str, int]) -> list[str]:
     """What a part that is not here yet lacks, as far as names tell."""
-    alternatives = {
+    every: dict[str, list[tuple[str, ...]]] = {
         "lumos_dir": [("config.json", name) for name in LUMOS_WEIGHT_FILES if "bin" not in name],
         "cosmos_dir": [("model.safetensors",), ("encoder.jit", "decoder.jit")],
-    }.get(argument, [])
+    }
+    alternatives = every.get(argument, [])
     shards = {name for name in files if "-of-" in name}
     expected = {int(name.rpartition("-of-")[2].partition(".")[0]) for name in shards}
     lines = []

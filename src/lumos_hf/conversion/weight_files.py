@@ -99,7 +99,7 @@ def reading(path: Path, kind: str, argument: str | None = None) -> Iterator[None
         raise ValueError(f"{given} must be {kind}, but could not be read: {first_line(error)}") from error
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """What an error says, in one line; the first of several, with the next if it announces that."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines:

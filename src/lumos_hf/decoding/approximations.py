@@ -128,7 +128,7 @@ class StepShortcuts:
         self._residual: torch.Tensor | None = None
         self._is_residual_lost = False
         is_halton = approximations.decoding_order == "halton"
-        self.keep_rule = {
+        self.keep_rule: dict[str, Any] = {
             "order": halton_order(h, w).to(device) if is_halton else None,
             "confidence_threshold": approximations.confidence_threshold,
         }
@@ -142,7 +142,7 @@ class StepShortcuts:
     def complete(
         self,
         outputs: list[torch.Tensor],
-        undecided: torch.BoolTensor,
+        undecided: torch.Tensor,
         timestep: int | torch.Tensor,
         is_guided: bool = True,
     ) -> list[torch.Tensor]:
@@ -189,7 +189,7 @@ class CompactHistory:
         num_thinned = max(0, num_frames - 1 - self.window)
         return int(num_thinned) * (self.frame_length - len(self.kept))
 
-    def kept_of(self, num_whole_frames: int) -> torch.LongTensor | None:
+    def kept_of(self, num_whole_frames: int) -> torch.Tensor | None:
         """
         Which of the tokens of the latest frames stay, ascending; None for all.
 

@@ -6,6 +6,7 @@ Shape suffixes: B videos, t latent frames, h and w rows and columns of codes, n 
 """
 
 import copy
+from typing import cast
 
 import torch
 
@@ -67,7 +68,7 @@ class FrameDecoder:
         prefixes: list[list[int]],
         negative_prefixes: list[list[int]],
         header_ids: list[int],
-        codes: torch.LongTensor,
+        codes: torch.Tensor,
         num_given: int,
         num_inference_steps: int,
         history_mask_ratio: float,
@@ -94,17 +95,18 @@ class FrameDecoder:
             codes.device
         )
         # Token ids of the frames made so far, as later frames see them.
-        self._history: list[torch.LongTensor] = []
+        self._history: list[torch.Tensor] = []
         self._branches: list[GuidanceBranch] = []
 
     @property
-    def timesteps(self) -> torch.LongTensor:
+    def timesteps(self) -> torch.Tensor:
         """The steps of every frame, in order."""
-        return self.scheduler.timesteps
+        # The constructor sets them.
+        return cast(torch.Tensor, self.scheduler.timesteps)
 
     def step(
-        self, latents: torch.LongTensor, timestep: int | torch.Tensor, guidance_scale: float
-    ) -> tuple[torch.LongTensor, torch.LongTensor]:
+        self, latents: torch.Tensor, timestep: int | torch.Tensor, guidance_scale: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """
         One step for the frame that follows the history.
 
@@ -122,7 +124,7 @@ class FrameDecoder:
         sample, predicted = take_step(branches, latents, timestep, guidance_scale)
         return sample.view_as(latents), predicted.view_as(latents)
 
-    def append(self, latents: torch.LongTensor) -> None:
+    def append(self, latents: torch.Tensor) -> None:
         """Makes history of a finished frame `(B, h, w)`, masked in part. Branches read it before their next step."""
         frame = frame_ids_from_codes(latents, self.transformer.config)
         frame[:, self.history_mask_positions] = self.transformer.config.mask_token_id
@@ -150,8 +152,12 @@ class FrameDecoder:
         )
 
     def _step_in_parts(
-        self, branches: list[GuidanceBranch], latents: torch.LongTensor, timestep: torch.Tensor, guidance_scale: float
-    ) -> tuple[torch.LongTensor, torch.LongTensor]:
+        self,
+        branches: list[GuidanceBranch],
+        latents: torch.Tensor,
+        timestep: int | torch.Tensor,
+        guidance_scale: float,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """
         What [`_step_with_all_logits`] gives, from the same random numbers, but computed for undecided codes only, and never
         with the logits of more than a chunk of them.
@@ -173,14 +179,18 @@ class FrameDecoder:
         return sample, predicted
 
     def _step_with_all_logits(
-        self, branches: list[GuidanceBranch], latents: torch.LongTensor, timestep: torch.Tensor, guidance_scale: float
-    ) -> tuple[torch.LongTensor, torch.LongTensor]:
+        self,
+        branches: list[GuidanceBranch],
+        latents: torch.Tensor,
+        timestep: int | torch.Tensor,
+        guidance_scale: float,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """A step as it is written down: all logits of the branches, guidance, one step of the scheduler."""
         everywhere = torch.ones_like(latents.flatten(1), dtype=torch.bool)
         logits = self._all_logits(self._shortcuts.branches_to_run(branches, timestep), latents)
         logits = self._shortcuts.complete(logits, everywhere, timestep, is_guided=len(branches) > 1)
         rule = {name: value for name, value in self._shortcuts.keep_rule.items() if value is not None}
-        return self.scheduler.step(
+        output = self.scheduler.step(
             guide(logits, guidance_scale).unflatten(0, everywhere.shape),
             timestep,
             latents.flatten(1),
@@ -188,16 +198,19 @@ class FrameDecoder:
             return_dict=False,
             **rule,
         )
+        # Without `return_dict` it is a tuple.
+        return cast(tuple[torch.Tensor, torch.Tensor], output)
 
-    def _all_logits(self, branches: list[GuidanceBranch], latents: torch.LongTensor) -> list[torch.Tensor]:
+    def _all_logits(self, branches: list[GuidanceBranch], latents: torch.Tensor) -> list[torch.Tensor]:
         """Every branch's logits of the visual codes, decided ones included, `(B * n, V)`."""
         frame = frame_ids_from_codes(latents, self.transformer.config)
         outputs = [
             branch.forward(frame, logits_to_keep=self._positions, visual_logits_only=True) for branch in branches
         ]
-        return [output.logits.flatten(0, 1) for output in outputs]
+        # Outputs have what was asked for.
+        return [cast(torch.Tensor, output.logits).flatten(0, 1) for output in outputs]
 
-    def _hidden_states(self, branches: list[GuidanceBranch], latents: torch.LongTensor) -> list[torch.Tensor]:
+    def _hidden_states(self, branches: list[GuidanceBranch], latents: torch.Tensor) -> list[torch.Tensor]:
         """What every branch's output head gets for the R undecided codes of a batch of frames, `(R, hidden_size)`."""
         frame = frame_ids_from_codes(latents, self.transformer.config)
         undecided = latents.flatten(1) == UNKNOWN_CODE
@@ -217,12 +230,12 @@ class FrameDecoder:
         hidden_states = []
         for branch in branches:
             output = branch.forward(frame, logits_to_keep=self._positions[order], skip_logits=True)
-            hidden_states.append(output.last_hidden_state.flatten(0, 1)[wanted])
+            hidden_states.append(cast(torch.Tensor, output.last_hidden_state).flatten(0, 1)[wanted])
         return hidden_states
 
     def _sample_codes(
         self, hidden_states: list[torch.Tensor], uniforms: torch.Tensor, guidance_scale: float
-    ) -> tuple[torch.LongTensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Codes `(R,)` and their probabilities, from each branch's `(R, hidden_size)` and draws `(R,)`."""
         # A draw holds the probabilities beside the logits, so a chunk has half the rows that logits alone could have.
         num_rows = max(1, self.transformer.num_rows_per_chunk(uniforms.device) // 2)
@@ -253,7 +266,7 @@ def guide(outputs: list[torch.Tensor], guidance_scale: float) -> torch.Tensor:
     return unconditional + guidance_scale * (conditional - unconditional)
 
 
-def _visual_ids(header_ids: list[int], codes: torch.LongTensor, config: LumosConfig) -> torch.LongTensor:
+def _visual_ids(header_ids: list[int], codes: torch.Tensor, config: LumosConfig) -> torch.Tensor:
     """Token ids `(B, L)` from `video_start` on; frames still to be made are masked."""
     frames = frame_ids_from_codes(codes, config).flatten(1)
     header = frames.new_tensor(header_ids).expand(len(frames), -1)

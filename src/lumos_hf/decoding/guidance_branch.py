@@ -37,7 +37,7 @@ class GuidanceBranch:
         self,
         transformer: LumosForCausalLM,
         prefixes: list[list[int]],
-        visual_ids: torch.LongTensor,
+        visual_ids: torch.Tensor,
         *,
         num_known: int,
         num_given: int,
@@ -74,7 +74,7 @@ class GuidanceBranch:
         self._repeat(num_videos_per_prompt)
         self._thin()
 
-    def read(self, frames: Sequence[torch.LongTensor], visual_positions: torch.LongTensor) -> None:
+    def read(self, frames: Sequence[torch.Tensor], visual_positions: torch.Tensor) -> None:
         """
         Makes history of the finished frames that it has not read yet.
 
@@ -92,7 +92,7 @@ class GuidanceBranch:
             self._num_whole += 1
             self._thin()
 
-    def forward(self, frame: torch.LongTensor, **options: Any) -> LumosCausalLMOutput:
+    def forward(self, frame: torch.Tensor, **options: Any) -> LumosCausalLMOutput:
         """Feeds one whole frame of token ids `(B, frame_length)` after the past ones; the next call overwrites it."""
         self.cache.make_room(frame.shape[1])
         end = self._num_forgotten + self.cache.get_seq_length() + frame.shape[1]
@@ -108,9 +108,9 @@ class GuidanceBranch:
             **options,
         )
 
-    def _padding(self, num_new: int) -> dict[str, torch.Tensor | list[int]]:
+    def _padding(self, num_new: int) -> dict[str, Any]:
         """What tells the model which of the cached tokens and of so many new ones are padding."""
-        if self._num_padding is None:
+        if self._attention_mask is None:
             return {}
         # A mask costs more than numbers, but every new combination of numbers would be compiled anew.
         if is_compiled(self.transformer):
@@ -122,7 +122,7 @@ class GuidanceBranch:
         if times == 1:
             return
         self._position_ids = self._position_ids.repeat_interleave(times, dim=1)
-        if self._num_padding is not None:
+        if self._attention_mask is not None and self._num_padding is not None:
             self._attention_mask = self._attention_mask.repeat_interleave(times, dim=0)
             self._num_padding = [num_pads for num_pads in self._num_padding for _ in range(times)]
         self.cache.batch_repeat_interleave(times)
@@ -134,8 +134,7 @@ class GuidanceBranch:
             return
         length = self.cache.get_seq_length()
         kept = kept.to(self._position_ids.device)
-        for layer in self.cache.layers:
-            layer.thin(length - self._num_whole * self._history.frame_length, kept)
+        self.cache.thin(length - self._num_whole * self._history.frame_length, kept)
         self._num_forgotten += length - self.cache.get_seq_length()
         self._num_whole = int(self._history.window)
 
@@ -151,9 +150,7 @@ def call_eagerly(transformer: LumosForCausalLM, **inputs: Any) -> LumosCausalLMO
     return transformer(**inputs)
 
 
-def _join_left_padded(
-    prefixes: list[list[int]], visual_ids: torch.LongTensor
-) -> tuple[torch.LongTensor, list[int] | None]:
+def _join_left_padded(prefixes: list[list[int]], visual_ids: torch.Tensor) -> tuple[torch.Tensor, list[int] | None]:
     """Rows of prefix and visual ids, padded on the left, and how many pads each row has, None if no row has any."""
     prefix_length = max(len(prefix) for prefix in prefixes)
     num_padding = [prefix_length - len(prefix) for prefix in prefixes]
@@ -162,7 +159,7 @@ def _join_left_padded(
     return torch.cat([prefix_ids, visual_ids], dim=1), num_padding if any(num_padding) else None
 
 
-def _left_padding_mask(ids: torch.LongTensor, num_padding: list[int]) -> torch.LongTensor:
+def _left_padding_mask(ids: torch.Tensor, num_padding: list[int]) -> torch.Tensor:
     """1 at real tokens, 0 at padding, of the shape of `ids`."""
     index = torch.arange(ids.shape[1], device=ids.device)
     return (index >= ids.new_tensor(num_padding)[:, None]).long()

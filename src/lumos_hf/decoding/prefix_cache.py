@@ -9,6 +9,8 @@ Compiled models see tensors of one shape for as long as the room stays, and no n
 on is moved outside of them, into [`~PrefixCache.make_room`].
 """
 
+from typing import cast
+
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
@@ -94,7 +96,7 @@ class PrefixCacheLayer(DynamicLayer):
     def get_max_length(self) -> int:
         return self.capacity
 
-    def thin(self, start: int, kept: torch.LongTensor) -> None:
+    def thin(self, start: int, kept: torch.Tensor) -> None:
         """
         Forgets the past tokens from index `start` on apart from those at `kept`, counted from `start`, ascending; they close
         the gaps. Keys were turned by their positions when they were written, so what stays keeps its place in space and
@@ -140,10 +142,20 @@ class PrefixCache(Cache):
         Raises:
             ValueError: if they do not fit.
         """
-        for layer in self.layers:
+        for layer in self._prefix_layers:
             layer.make_room(num_tokens)
 
     def keep_room(self) -> None:
         """Takes the tokens that the model was fed last for past."""
-        for layer in self.layers:
+        for layer in self._prefix_layers:
             layer.keep_room()
+
+    def thin(self, start: int, kept: torch.Tensor) -> None:
+        """Forgets past tokens in every layer, see [`PrefixCacheLayer.thin`]."""
+        for layer in self._prefix_layers:
+            layer.thin(start, kept)
+
+    @property
+    def _prefix_layers(self) -> list[PrefixCacheLayer]:
+        # `Cache` knows no more of its layers than that they are some.
+        return cast(list[PrefixCacheLayer], self.layers)

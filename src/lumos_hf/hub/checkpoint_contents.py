@@ -6,8 +6,9 @@ Headers are read, not weights. A changed bit inside of a tensor is therefore not
 """
 
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import torch
@@ -97,7 +98,7 @@ def _build_video_tokenizer(folder: Path) -> CosmosVideoTokenizer:
 
 
 # By component: its class, what builds it without weights, and which tensors need not be stored.
-_EXPECTED = {
+_EXPECTED: dict[str, tuple[type[torch.nn.Module], Callable[[Path], torch.nn.Module], Callable[[Any], set[str]]]] = {
     "transformer": (LumosForCausalLM, _build_transformer, _tied_keys),
     "vqvae": (CosmosVideoTokenizer, _build_video_tokenizer, lambda model: set()),
 }
