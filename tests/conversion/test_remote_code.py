@@ -122,4 +122,4 @@ def test_the_command(tmp_path):
     assert CliRunner().invoke(app, arguments).exit_code == 0
     assert (tmp_path / "new" / "lumos_video_pipeline.py").is_file()
     again = CliRunner().invoke(app, arguments)
-    assert again.exit_code == 2 and "`output` must be" in again.stderr
+    assert again.exit_code == 2 and "`--output` must be" in again.stderr

@@ -3,7 +3,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.utils import logging
@@ -35,7 +35,9 @@ def resume(trainer: Trainer) -> None:
     Trains from `resume_from_checkpoint`, or from the last complete checkpoint in the output directory if there is one. If
     that is the end of the run, the weights are those of the checkpoint and no step is taken.
     """
-    checkpoint = trainer.args.resume_from_checkpoint or last_complete_checkpoint(Path(trainer.args.output_dir))
+    # Arguments that were made have a directory.
+    output = Path(cast(str, trainer.args.output_dir))
+    checkpoint = trainer.args.resume_from_checkpoint or last_complete_checkpoint(output)
     stop = _StopIfFinished()
     # Before those that write logs.
     trainer.callback_handler.callbacks.insert(0, stop)
