@@ -174,7 +174,7 @@ def test_the_call_has_the_agreed_arguments():
         == (
             "prompt negative_prompt image video height width num_frames fps num_inference_steps guidance_scale "
             "history_mask_ratio num_videos_per_prompt generator input_ids attention_mask latents output_type return_dict "
-            "callback_on_step_end callback_on_step_end_tensor_inputs approximations"
+            "callback_on_step_end callback_on_step_end_tensor_inputs approximations attention_kwargs"
         ).split()
     )
 

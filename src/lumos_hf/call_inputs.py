@@ -15,7 +15,7 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.utils.logging import get_logger
 from transformers import PreTrainedTokenizerBase
 
-from .argument_checks import check_integer, check_number
+from .argument_checks import check_integer, check_number, is_number
 from .configuration_lumos import LumosConfig
 from .decoding.approximations import DecodingApproximations, resolve_approximations
 from .generation_defaults import resolve_default
@@ -27,6 +27,7 @@ OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 CALLBACK_TENSOR_INPUTS = ["latents", "predicted"]
 # Beyond it guided logits leave float32 no digits.
 MAX_GUIDANCE_SCALE = 1e6
+MAX_LORA_SCALE = 1e6
 # Nothing larger can be meant; what really fits depends on the checkpoint and is checked with it.
 MAX_INTEGER = 10**6
 
@@ -64,6 +65,7 @@ class CallInputs:
     callback_on_step_end: Callable[..., dict[str, Any]] | PipelineCallback | MultiPipelineCallbacks | None = None
     callback_on_step_end_tensor_inputs: list[str] | None = None
     approximations: DecodingApproximations | str | None = None
+    attention_kwargs: dict[str, Any] | None = None
 
     def completed(self, pipe: DiffusionPipeline) -> "CallInputs":
         """
@@ -76,6 +78,7 @@ class CallInputs:
         inputs._fill_in_defaults(pipe.config)
         inputs._check_numbers()
         inputs._check_callback()
+        inputs._check_attention_kwargs()
         inputs._check_output(pipe)
         inputs._check_prompts(pipe.tokenizer, pipe.transformer.config)
         inputs._check_given(pipe.vqvae)
@@ -83,6 +86,11 @@ class CallInputs:
             inputs._check_latents(pipe.transformer.config)
         inputs._round_up_num_frames(pipe.transformer.config.temporal_compression)
         return inputs
+
+    @property
+    def lora_scale(self) -> float:
+        """What the weights of the active adapters are multiplied by."""
+        return (self.attention_kwargs or {}).get("scale", 1.0)
 
     @property
     def given_name(self) -> str | None:
@@ -137,6 +145,16 @@ class CallInputs:
             raise ValueError(
                 f"`callback_on_step_end_tensor_inputs` must be among {CALLBACK_TENSOR_INPUTS}, got {unknown!r}."
             )
+
+    def _check_attention_kwargs(self) -> None:
+        kwargs = {} if self.attention_kwargs is None else self.attention_kwargs
+        if not isinstance(kwargs, dict) or set(kwargs) - {"scale"}:
+            raise ValueError(
+                f"`attention_kwargs` must be a dict with no key but 'scale', got {self.attention_kwargs!r}."
+            )
+        scale = self.lora_scale
+        if not isinstance(scale, numbers.Real) or not is_number(abs(scale), MAX_LORA_SCALE):
+            raise ValueError(f"`attention_kwargs` must have a number of at most {MAX_LORA_SCALE} as its 'scale'.")
 
     def _check_output(self, pipe: DiffusionPipeline) -> None:
         if not isinstance(self.output_type, str) or self.output_type not in OUTPUT_TYPES:

@@ -41,7 +41,7 @@ from .cosmos_video_tokenizer import CosmosVideoTokenizer
 from .decoding.approximations import DecodingApproximations
 from .decoding.frame_decoder import FrameDecoder
 from .generation_defaults import resolve_default
-from .hub.lora_loader import LumosLoraLoaderMixin
+from .hub.lora_loader import LumosLoraLoaderMixin, lora_scale
 from .hub.pipeline_repository import PipelineRepositoryMixin
 from .modeling_lumos import LumosForCausalLM
 from .scheduling_mask_decoding import MaskDecodingScheduler
@@ -251,6 +251,7 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
         | None = None,
         callback_on_step_end_tensor_inputs: list[str] | None = ["latents"],
         approximations: DecodingApproximations | str | None = None,
+        attention_kwargs: dict[str, Any] | None = None,
     ) -> LumosPipelineOutput | tuple:
         r"""
         Makes videos, or images as videos of one frame.
@@ -313,6 +314,9 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
             approximations ([`DecodingApproximations`] or `str`, *optional*):
                 What to leave out for speed, at the cost of another and maybe worse result; `"fast"` is the measured
                 preset. None is exact.
+            attention_kwargs (`dict`, *optional*):
+                `{"scale": x}` multiplies the weights of the active LoRA adapters by `x` in this call, as in other pipelines.
+                Calls in other threads that run meanwhile meet the same weights.
 
         Examples:
 
@@ -347,6 +351,7 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
             callback_on_step_end=callback_on_step_end,
             callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
             approximations=approximations,
+            attention_kwargs=attention_kwargs,
         ).completed(self)
         with self._own_turn():
             codes = torch.cat(list(self._generate_codes(inputs)), dim=1)
@@ -468,7 +473,8 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
 
     def _generate_codes(self, inputs: CallInputs) -> Iterator[torch.LongTensor]:
         """What [`__call__`] does up to pixels. Yields the codes `(B, 1, h, w)` of every frame, given ones first."""
-        decoder, codes, num_given = self._prepare(inputs)
+        with lora_scale(self.transformer, inputs.lora_scale):
+            decoder, codes, num_given = self._prepare(inputs)
         state = self._last_call = CallState(
             inputs.guidance_scale, (codes.shape[1] - num_given) * len(decoder.timesteps)
         )
@@ -479,7 +485,8 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
                 latents = codes[:, frame]
                 for timestep in decoder.timesteps:
                     state.current_timestep = timestep
-                    latents, predicted = decoder.step(latents, timestep, state.guidance_scale)
+                    with lora_scale(self.transformer, inputs.lora_scale):
+                        latents, predicted = decoder.step(latents, timestep, state.guidance_scale)
                     latents, predicted = self._call_back(inputs, state, latents, predicted)
                     state.step += 1
                     progress_bar.update()
@@ -489,7 +496,8 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
                 yield codes[:, frame : frame + 1]
                 if state.interrupt:
                     break
-                decoder.append(codes[:, frame])
+                with lora_scale(self.transformer, inputs.lora_scale):
+                    decoder.append(codes[:, frame])
         state.current_timestep = None
 
     def _prepare(self, inputs: CallInputs) -> tuple[FrameDecoder, torch.LongTensor, int]:

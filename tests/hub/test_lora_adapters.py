@@ -91,6 +91,50 @@ def test_a_scale_for_a_while_multiplies_that_of_the_adapters(pipe, loras):
     assert torch.equal(logits(pipe), half)
 
 
+def draw(pipe, **options) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe(
+        "A red star.", num_inference_steps=4, generator=generator, output_type="latent", **SIZE, **options
+    ).frames
+
+
+SIZE = {"height": 64, "width": 64, "num_frames": 5}
+
+
+def test_a_call_takes_the_scale_of_its_adapters(pipe, loras):
+    without = draw(pipe)
+    pipe.load_lora_weights(loras[0], adapter_name="a")
+    whole = draw(pipe)
+    pipe.set_adapters("a", 0.5)
+    half = draw(pipe)
+    pipe.set_adapters("a", 1.0)
+    assert not torch.equal(half, whole) and not torch.equal(without, half)
+    assert torch.equal(draw(pipe, attention_kwargs={"scale": 0.0}), without)
+    assert torch.equal(draw(pipe, attention_kwargs={"scale": 0.5}), half)
+    frames = pipe.stream(
+        "A red star.",
+        num_inference_steps=4,
+        generator=torch.Generator().manual_seed(0),
+        output_type="latent",
+        attention_kwargs={"scale": 0.5},
+        **SIZE,
+    )
+    first = next(frames)
+    # Between two frames of a stream, others are drawn by the weights as they are.
+    assert torch.equal(draw(pipe), whole)
+    assert torch.equal(torch.cat([first, *frames], dim=1), half)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [{"ip_adapter": 1}, ["scale"], {"scale": "0.5"}, {"scale": float("nan")}, {"scale": None}, {"scale": 10**400}],
+)
+def test_what_is_no_scale_is_refused(pipe, value):
+    with pytest.raises(ValueError, match="`attention_kwargs` must"):
+        draw(pipe, attention_kwargs=value)
+
+
 def test_hot_swaps(pipe, loras, tmp_path):
     write_lora(pipe, tmp_path / "rank 8", seed=2, r=8)
     expected = [logits_with(pipe, directory) for directory in (*loras, tmp_path / "rank 8")]
