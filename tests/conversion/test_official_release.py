@@ -80,6 +80,7 @@ def test_the_help_page_lists_the_checkpoints():
     assert list(OFFICIAL_CHECKPOINTS) == NAMES and all(name in page.output for name in NAMES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_one_line_for_each_checkpoint(name, official_hub, tmp_path, checkpoint):
     result = convert(OFFICIAL_REPOSITORY, "--checkpoint", name, "-o", tmp_path / "converted")
@@ -218,6 +219,7 @@ def release_with_official_ids(golden_lumos, golden_cosmos, tmp_path_factory):
     return directory
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["own without names", AS_PUBLISHED, CHAMELEON_SHAPED])
 def test_text_tokenizers_of_the_release(name, release_with_official_ids, tmp_path):
     if name == "own without names":
