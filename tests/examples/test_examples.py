@@ -3,7 +3,10 @@
 
 import importlib.util
 import json
+import os
 import random
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -17,12 +20,14 @@ from lumos_hf import CosmosVideoTokenizer, LumosVideoPipeline, demo_checkpoint
 from lumos_hf.evaluation.clips import FPS, caption, draw_clip, single_specs
 from lumos_hf.media import write_media
 from lumos_hf.training import tokenize_dataset
+from lumos_hf.training.trainer_checkpoints import last_complete_checkpoint
 
 
 pytestmark = pytest.mark.slow
 
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+KILLED_RUN = Path(__file__).with_name("killed_run.py")
 PROMPT = "A red star jumps in the snow."
 NUM_CLIPS = 5
 
@@ -63,9 +68,13 @@ def load_example(name):
     return module
 
 
-def run(name, model, data, output, *more):
+def example_arguments(model, data, output, *more):
     arguments = ["--model", str(model), "--data", str(data), "--output_dir", str(output), "--use_cpu", "True"]
-    load_example(name).main([*arguments, "--logging_steps", "1", "--save_steps", "1", "--disable_tqdm", "True", *more])
+    return [*arguments, "--logging_steps", "1", "--save_steps", "1", "--disable_tqdm", "True", *more]
+
+
+def run(name, model, data, output, *more):
+    load_example(name).main(example_arguments(model, data, output, *more))
     newest = max(output.glob("checkpoint-*"), key=lambda path: path.stat().st_mtime)
     history = json.loads((newest / "trainer_state.json").read_text())["log_history"]
     assert (output / "loss.png").stat().st_size > 0
@@ -107,6 +116,30 @@ def test_finetune_lora(checkpoint, tokenized, tmp_path):
     before = codes(pipe)
     pipe.load_lora_weights(tmp_path)
     assert not torch.equal(codes(pipe), before)
+
+
+def test_a_run_that_is_killed_twice_ends_in_the_weights_of_an_unbroken_one(checkpoint, tokenized, tmp_path):
+    """While its second checkpoint is written, and between its last one and the weights."""
+    unbroken, killed = tmp_path / "unbroken", tmp_path / "killed"
+    lengths = [*FINETUNING, "--max_steps", "3"]
+    assert run("finetune_lora", checkpoint, tokenized, unbroken, *lengths) == [1, 2, 3]
+
+    # What saves a checkpoint, too.
+    for call, newest in ((2, 1), (3, 3)):
+        command = [sys.executable, KILLED_RUN, EXAMPLES / "finetune_lora.py", "save_model", str(call)]
+        result = subprocess.run(
+            [*command, *example_arguments(checkpoint, tokenized, killed, *lengths)],
+            env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
+            capture_output=True,
+            text=True,
+        )
+        assert result.returncode == -signal.SIGKILL, result.stderr
+        assert last_complete_checkpoint(killed) == str(killed / f"checkpoint-{newest}")
+        assert not (killed / "adapter_model.safetensors").exists()
+
+    assert run("finetune_lora", checkpoint, tokenized, killed, *lengths) == [1, 2, 3]
+    for name in ("adapter_model.safetensors", "finished_run.json"):
+        assert (killed / name).read_bytes() == (unbroken / name).read_bytes()
 
 
 def test_finetune_tokenizer(checkpoint, clips, tmp_path):
