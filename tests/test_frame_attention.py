@@ -150,3 +150,14 @@ def test_attention_by_products_in_chunks_of_rows(max_scores_bytes, monkeypatch):
         monkeypatch.setattr(frame_attention, "takes_onednn", lambda *tensors, answer=takes_onednn: answer)
         output, _ = unmasked_attention(None, query, key, value, None, dropout=0.0, scaling=0.3)
         torch.testing.assert_close(output, expected)
+
+
+def test_a_frame_after_cached_padding_sees_what_is_real():
+    query, key, value = build_states(3, 9)
+    query, num_padding = query[:, :, -4:], [2, 0, 3]
+    actual, _ = blockwise_attention(
+        LAYER, query, key, value, FrameBlocks.after_padding(num_padding), dropout=0.0, scaling=0.3
+    )
+    mask = (torch.arange(9) >= torch.tensor(num_padding)[:, None])[:, None, None]
+    expected = F.scaled_dot_product_attention(query, key, value, mask, scale=0.3, enable_gqa=True)
+    torch.testing.assert_close(actual, expected.transpose(1, 2))

@@ -656,7 +656,9 @@ def test_bad_input_is_refused(model, inputs, message):
 
 
 @torch.no_grad()
-def test_padding_as_numbers_equals_a_mask(model):
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+def test_padding_as_numbers_equals_a_mask(model, implementation):
+    model.set_attn_implementation(implementation)
     ids = torch.randint(20, (3, 12))
     inputs = {"input_ids": ids, "position_ids": torch.arange(12).expand(3, 3, -1), "is_causal": False}
     num_padding = [2, 0, 5]

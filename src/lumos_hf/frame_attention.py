@@ -10,6 +10,7 @@ Shape suffixes: B rows, H heads, L tokens, D width of a head.
 """
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,17 +28,21 @@ _MAX_SCORES_BYTES = 2**20
 
 @dataclass(frozen=True)
 class _Block:
-    """Neighbouring queries: a frame, or the text between two."""
+    """
+    Neighbouring queries, a frame or the text between two: `[start, end)` of the queries, which see no key but
+    `[first_key, end)`; an end of None is that of all queries and keys.
+    """
 
     start: int
-    end: int
+    end: int | None
     is_frame: bool
+    first_key: int
 
 
 @dataclass(frozen=True)
 class FrameBlocks:
     """
-    What stands in for an attention mask in [`blockwise_attention`].
+    What stands in for an attention mask in [`blockwise_attention`]: which keys the queries of each row see.
 
     Args:
         rows: the blocks of each row, in order and without gaps, from its first real token to its last; all tokens of a
@@ -62,11 +67,22 @@ class FrameBlocks:
         rows = tuple(_row_blocks(*row) for row in zip(frame_ids.cpu(), is_real.cpu() != 0, strict=True))
         return None if None in rows else cls(rows)
 
+    @classmethod
+    def after_padding(cls, num_padding: list[int]) -> "FrameBlocks":
+        """Rows that feed one whole frame each, after cached tokens of which so many on the left are padding."""
+        return cls(tuple((_Block(0, None, True, num_pads),) for num_pads in num_padding))
+
     def by_layout(self) -> list[tuple[slice, tuple[_Block, ...]]]:
         """Rows that can share calls, with their blocks: all of them if they are alike, otherwise each on its own."""
         if len(set(self.rows)) == 1:
             return [(slice(None), self.rows[0])]
         return [(slice(index, index + 1), blocks) for index, blocks in enumerate(self.rows)]
+
+
+def left_padding_mask(num_padding: list[int], length: int, device: torch.device) -> torch.Tensor:
+    """Rows that begin with so much padding, `(B, length)`: 1 at real tokens, 0 at padding."""
+    index = torch.arange(length, device=device)
+    return (index >= torch.tensor(num_padding, device=device)[:, None]).long()
 
 
 def _row_blocks(frame_ids_L: torch.Tensor, is_real_L: torch.Tensor) -> tuple[_Block, ...] | None:
@@ -78,7 +94,7 @@ def _row_blocks(frame_ids_L: torch.Tensor, is_real_L: torch.Tensor) -> tuple[_Bl
         return None
     ends = (first + lengths.cumsum(0)).tolist()
     starts = [first, *ends[:-1]]
-    return tuple(_Block(*block) for block in zip(starts, ends, (frames >= 0).tolist(), strict=True))
+    return tuple(_Block(*block, first) for block in zip(starts, ends, (frames >= 0).tolist(), strict=True))
 
 
 def blockwise_attention(
@@ -95,7 +111,8 @@ def blockwise_attention(
 
     Args:
         module: the attention layer.
-        query, key, value: of all tokens of the sequences, without a cache; keys and values may have fewer heads.
+        query, key, value: of all tokens of the sequences, or of one whole frame after cached ones where there is padding
+            before them; keys and values may have fewer heads.
         attention_mask: the blocks.
         kwargs: of [`sdpa_attention_forward`]; `is_causal` is overruled.
     """
@@ -115,27 +132,30 @@ def _attend(
     kwargs: dict[str, Any],
 ) -> torch.Tensor:
     """Attention `(B, L, H, D)` of rows with the same blocks."""
-    first, end = blocks[0].start, blocks[-1].end
     outputs = []
     for block in blocks:
-        output_BLHD, _ = sdpa_attention_forward(
+        # A frame alone, in decoding.
+        attend: Callable[..., Any] = unmasked_attention if block.end is None else sdpa_attention_forward
+        output_BLHD, _ = attend(
             module,
             query_BHLD[:, :, block.start : block.end],
-            key_BHLD[:, :, first : block.end],
-            value_BHLD[:, :, first : block.end],
-            _mask_of_later_text(block, first, query_BHLD.device),
+            key_BHLD[:, :, block.first_key : block.end],
+            value_BHLD[:, :, block.first_key : block.end],
+            _mask_of_later_text(block, query_BHLD.device),
             **{**kwargs, "is_causal": not block.is_frame},
         )
         outputs.append(output_BLHD)
-    return F.pad(torch.cat(outputs, dim=1), (0, 0, 0, 0, first, query_BHLD.shape[2] - end))
+    output_BLHD = torch.cat(outputs, dim=1)
+    num_before = blocks[0].start
+    return F.pad(output_BLHD, (0, 0, 0, 0, num_before, query_BHLD.shape[2] - num_before - output_BLHD.shape[1]))
 
 
-def _mask_of_later_text(block: _Block, first: int, device: torch.device) -> torch.Tensor | None:
+def _mask_of_later_text(block: _Block, device: torch.device) -> torch.Tensor | None:
     """Kernels know a causal pattern only where queries and keys begin together, which is the first text of a row."""
-    if block.is_frame or block.start == first:
+    if block.end is None or block.is_frame or block.start == block.first_key:
         return None
-    shape = (1, 1, block.end - block.start, block.end - first)
-    return torch.ones(shape, dtype=torch.bool, device=device).tril(block.start - first)
+    shape = (1, 1, block.end - block.start, block.end - block.first_key)
+    return torch.ones(shape, dtype=torch.bool, device=device).tril(block.start - block.first_key)
 
 
 def unmasked_attention(

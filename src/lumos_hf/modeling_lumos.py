@@ -15,7 +15,6 @@ import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -41,7 +40,7 @@ from transformers.utils import TransformersKwargs, can_return_tuple, is_peft_ava
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_lumos import LumosConfig
-from .frame_attention import FrameBlocks, blockwise_attention, unmasked_attention
+from .frame_attention import FrameBlocks, blockwise_attention, left_padding_mask, unmasked_attention
 from .linear_cross_entropy import checkpointed_cross_entropy, linear_cross_entropy
 from .onednn_linear import apply_linear, is_plain_linear, linear
 from .token_layout import derive_layout
@@ -189,13 +188,9 @@ class LumosAttention(nn.Module):
         attention_mask: torch.Tensor | FrameBlocks | None = None,
         cache: Cache | None = None,
         query_index: torch.LongTensor | None = None,
-        num_padding: list[int] | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """
-        Attention of all tokens, or of those at `query_index` `(batch, queries)` alone, without a mask then. With
-        `num_padding` every row sees its keys after so many, in a call of its own: cheaper than a mask for all of them.
-        """
+        """Attention of all tokens, or of those at `query_index` `(batch, queries)` alone, without a mask tensor then."""
         query_inputs = _select(hidden_states, query_index)
         query_embeddings = tuple(_select(table, query_index) for table in position_embeddings)
 
@@ -211,21 +206,17 @@ class LumosAttention(nn.Module):
         if cache is not None:
             key_states, value_states = cache.update(key_states, value_states, self.layer_idx)
 
-        attend = partial(
-            self._attention_function(attention_mask, kwargs.get("is_causal", True)),
+        attend = self._attention_function(attention_mask, kwargs.get("is_causal", True))
+        attn_output, attn_weights = attend(
             self,
+            query_states,
+            key_states,
+            value_states,
+            attention_mask,
             dropout=self.attention_dropout if self.training else 0.0,
             scaling=self.scaling,
             **kwargs,
         )
-        if num_padding is None:
-            attn_output, attn_weights = attend(query_states, key_states, value_states, attention_mask)
-        else:
-            rows = zip(query_states.split(1), key_states.split(1), value_states.split(1), num_padding, strict=True)
-            outputs = [
-                attend(query, key[:, :, pads:], value[:, :, pads:], None)[0] for query, key, value, pads in rows
-            ]
-            attn_output, attn_weights = torch.cat(outputs), None
         attn_output = apply_linear(self.o_proj, attn_output.flatten(-2).contiguous())
         return attn_output, attn_weights
 
@@ -264,7 +255,6 @@ class LumosDecoderLayer(GradientCheckpointingLayer):
         attention_mask: torch.Tensor | FrameBlocks | None = None,
         cache: Cache | None = None,
         query_index: torch.LongTensor | None = None,
-        num_padding: list[int] | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> torch.Tensor:
         attn_output, _ = self.self_attn(
@@ -273,7 +263,6 @@ class LumosDecoderLayer(GradientCheckpointingLayer):
             attention_mask=attention_mask,
             cache=cache,
             query_index=query_index,
-            num_padding=num_padding,
             **kwargs,
         )
         hidden_states = _select(hidden_states, query_index) + attn_output
@@ -467,10 +456,11 @@ class LumosModel(LumosPreTrainedModel):
             # The library would take the cache away from the layers.
             raise ValueError("`past_key_values` must be None in training with activation checkpointing, got a cache.")
 
-        mask = self._attention_mask(inputs_embeds, attention_mask, frame_ids, cache, is_causal)
+        mask = self._attention_mask(inputs_embeds, attention_mask, frame_ids, cache, is_causal, num_padding)
         position_embeddings = self.rotary_emb(inputs_embeds, position_ids)
         # The last layer needs queries for the rows that are kept only. Masks would have to be cut to them, though.
-        keeps_early = rows_to_keep is not None and mask is None and not is_causal
+        sees_all_keys = not is_causal and (mask is None or isinstance(mask, FrameBlocks))
+        keeps_early = rows_to_keep is not None and sees_all_keys
 
         hidden_states = inputs_embeds
         for layer in self.layers:
@@ -481,7 +471,6 @@ class LumosModel(LumosPreTrainedModel):
                 cache=cache,
                 query_index=rows_to_keep if keeps_early and layer is self.layers[-1] else None,
                 is_causal=is_causal,
-                num_padding=num_padding,
                 **kwargs,
             )
         if not keeps_early:
@@ -526,7 +515,13 @@ class LumosModel(LumosPreTrainedModel):
         frame_ids: torch.LongTensor | None,
         cache: Cache | None,
         is_causal: bool,
+        num_padding: list[int] | None,
     ) -> torch.Tensor | FrameBlocks | None:
+        if num_padding is not None:
+            if self._may_attend_in_blocks(attention_mask):
+                return FrameBlocks.after_padding(num_padding)
+            num_keys = inputs_embeds.shape[1] + (0 if cache is None else cache.get_seq_length())
+            attention_mask = left_padding_mask(num_padding, num_keys, inputs_embeds.device)
         if not is_causal and attention_mask is None:
             return None
         # Positions are kept from the mask builders, which take repeated positions for packed sequences.
@@ -539,7 +534,8 @@ class LumosModel(LumosPreTrainedModel):
                 # Only a given mask can hold padding; skipping a trivial one would read it back from the device.
                 allow_is_bidirectional_skip=attention_mask is None,
             )
-        if self._may_attend_in_blocks(attention_mask, cache):
+        # Blocks are read back from the device, which training can afford and decoding cannot.
+        if cache is None and self._may_attend_in_blocks(attention_mask):
             blocks = FrameBlocks.from_layout(frame_ids, attention_mask)
             if blocks is not None:
                 return blocks
@@ -551,11 +547,10 @@ class LumosModel(LumosPreTrainedModel):
             block_sequence_ids=_frame_ids_of_keys(frame_ids, cache),
         )
 
-    def _may_attend_in_blocks(self, attention_mask: torch.Tensor | None, cache: Cache | None) -> bool:
-        """Blocks are read back from the device, which training can afford; graphs and decoding keep their masks."""
+    def _may_attend_in_blocks(self, attention_mask: torch.Tensor | None) -> bool:
+        """Graphs keep their masks, as they would be made anew for every layout."""
         return (
             self.config._attn_implementation == "sdpa"
-            and cache is None
             and (attention_mask is None or attention_mask.ndim == 2)
             and not torch.compiler.is_compiling()
         )
@@ -775,7 +770,8 @@ class LumosForCausalLM(LumosPreTrainedModel):
         elif num_items_in_batch is not None and skip_logits is None:
             raise ValueError(
                 "`labels` must be given with `num_items_in_batch`, got None. A `Trainer` takes them away for "
-                "`label_smoothing_factor`, which would smooth over text as well, and for `compute_loss_func`; with the latter, "
+                "`label_smoothing_factor`, which would smooth over text as well: leave it at 0. It does so for "
+                "`compute_loss_func`, too: "
                 "let batches hold `skip_logits=False` to get all logits."
             )
         keeps_rows = labels is None and _is_row_index(logits_to_keep)

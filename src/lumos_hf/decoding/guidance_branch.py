@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from diffusers.utils.torch_utils import is_compiled_module
 
+from ..frame_attention import left_padding_mask
 from ..modeling_lumos import LumosCausalLMOutput, LumosForCausalLM
 from ..token_layout import derive_layout
 from .approximations import CompactHistory
@@ -53,7 +54,9 @@ class GuidanceBranch:
         self._num_whole = num_given - 1
 
         ids, self._num_padding = _join_left_padded(prefixes, visual_ids)
-        self._attention_mask = None if self._num_padding is None else _left_padding_mask(ids, self._num_padding)
+        self._attention_mask = None
+        if self._num_padding is not None:
+            self._attention_mask = left_padding_mask(self._num_padding, ids.shape[1], ids.device)
         # Positions depend on the first frame, so they come from whole sequences.
         self._position_ids, frame_ids = derive_layout(ids, transformer.config, self._attention_mask)
         length = ids.shape[1] - visual_ids.shape[1] + num_known
@@ -157,9 +160,3 @@ def _join_left_padded(prefixes: list[list[int]], visual_ids: torch.Tensor) -> tu
     padded = [[0] * num_pads + prefix for num_pads, prefix in zip(num_padding, prefixes, strict=True)]
     prefix_ids = visual_ids.new_tensor(padded).view(len(prefixes), prefix_length)
     return torch.cat([prefix_ids, visual_ids], dim=1), num_padding if any(num_padding) else None
-
-
-def _left_padding_mask(ids: torch.Tensor, num_padding: list[int]) -> torch.Tensor:
-    """1 at real tokens, 0 at padding, of the shape of `ids`."""
-    index = torch.arange(ids.shape[1], device=ids.device)
-    return (index >= ids.new_tensor(num_padding)[:, None]).long()
