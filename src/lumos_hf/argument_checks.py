@@ -45,7 +45,7 @@ def is_number(value: Any, maximum: float) -> bool:
 
 
 def check_choice(name: str, value: str, choices: Collection[str]) -> None:
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(f"`{name}` must be one of {list(choices)}, got {value!r}.")
 
 

@@ -226,8 +226,10 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):
                 )
         check_choice("temperature_decay", temperature_decay, TEMPERATURE_DECAYS)
         check_choice("mask_schedule", mask_schedule, MASK_SCHEDULES)
-        if mask_value >= 0:
-            raise ValueError(f"`mask_value` must be negative, to differ from every code, got {mask_value}.")
+        if not isinstance(mask_value, int) or mask_value >= 0:
+            raise ValueError(
+                f"`mask_value` must be a negative integer, to differ from every code, got {mask_value!r}."
+            )
 
         self.num_inference_steps: int | None = None
         self.timesteps: torch.Tensor | None = None
