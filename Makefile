@@ -90,7 +90,12 @@ demo-train: $(VENV)/.installed-dev
 	$(BIN)/python examples/demo_world/train_tokenizer.py --output $(OUTPUTS)/demo-training/vqvae-joint
 	$(BIN)/python examples/demo_world/train_tokenizer.py --output $(OUTPUTS)/demo-training/vqvae \
 		--refine $(OUTPUTS)/demo-training/vqvae-joint --steps 4000 --learning-rate 1.5e-3
-	$(BIN)/python examples/demo_world/train_generator.py
+	$(BIN)/python examples/demo_world/train_generator.py --output $(OUTPUTS)/demo-training/transformer-text
+	$(BIN)/python examples/demo_world/train_generator.py --output $(OUTPUTS)/demo-training/transformer-given \
+		--refine $(OUTPUTS)/demo-training/transformer-text \
+		--steps 660 --batch-size 8 --learning-rate 1.2e-3 --pair-share 0.1
+	$(BIN)/python examples/demo_world/train_generator.py --refine $(OUTPUTS)/demo-training/transformer-given \
+		--steps 850 --batch-size 8 --learning-rate 8e-4 --seed 1
 	$(BIN)/python examples/demo_world/assemble.py
 
 demo-card: $(VENV)/.installed-dev

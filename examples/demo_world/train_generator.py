@@ -42,9 +42,7 @@ PAIR_SHARE = 0.2
 NUM_PAIRS = 6000
 NUM_REFINE_PAIRS = 2500
 NUM_CONTINUED = 8000
-# In refinement: of all clips, how many show two characters; of those with one, how many go on from an image; of the rest,
-# how many have given frames.
-REFINE_PAIR_SHARE = 0.1
+# In refinement: of the clips with one character, how many go on from an image; of the rest, how many have given frames.
 CONTINUED_SHARE = 0.7
 GIVEN_SHARE = 0.25
 # Of the clips with given frames, how many have two latent frames given instead of one.
@@ -76,6 +74,7 @@ class TokenizedClipDataset(Dataset):
         size: number of draws.
         seed: of the draws.
         continued: clips that go on from an image. With them, items name the latent frames that are given, `num_given`.
+        pair_share: of all draws, how many are of `pairs`.
     """
 
     def __init__(
@@ -86,9 +85,10 @@ class TokenizedClipDataset(Dataset):
         size: int,
         seed: int = 0,
         continued: Sequence[ClipSpec] = (),
+        pair_share: float = PAIR_SHARE,
     ) -> None:
         self.singles, self.pairs, self.continued = singles, pairs, continued
-        self.codes, self.size, self.seed = codes, size, seed
+        self.codes, self.size, self.seed, self.pair_share = codes, size, seed, pair_share
 
     def __len__(self) -> int:
         return self.size
@@ -96,7 +96,7 @@ class TokenizedClipDataset(Dataset):
     def __getitem__(self, index: int) -> dict[str, np.ndarray | str | int]:
         rng = random.Random(f"{self.seed}/{index}")
         num_singles, num_whole = len(self.singles), len(self.singles) + len(self.pairs)
-        if self.pairs and rng.random() < (REFINE_PAIR_SHARE if self.continued else PAIR_SHARE):
+        if self.pairs and rng.random() < self.pair_share:
             row = rng.randrange(num_singles, num_whole)
             spec = self.pairs[row - num_singles]
         elif self.continued and rng.random() < CONTINUED_SHARE:
@@ -163,6 +163,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--refine", type=Path, default=None, help="go on from this transformer, on clips with given frames"
     )
+    parser.add_argument(
+        "--pair-share", type=float, default=PAIR_SHARE, help="of all clips, how many show two characters"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the draws of clips")
     args = parser.parse_args(arguments)
     if is_finished(args.output, vars(args)):
         return
@@ -184,7 +188,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     train(
         model,
-        TokenizedClipDataset(singles, pairs, codes, args.steps * args.batch_size, continued=continued),
+        TokenizedClipDataset(
+            singles, pairs, codes, args.steps * args.batch_size, args.seed, continued, args.pair_share
+        ),
         CollatorWithGivenFrames(collator),
         args.output,
         steps=args.steps,

@@ -9,7 +9,7 @@ from lumos_hf import LumosVideoPipeline, demo_checkpoint
 from lumos_hf.demo import known_words
 from lumos_hf.evaluation.clips import ClipSpec, draw_clip, single_specs
 from lumos_hf.evaluation.measure import observe
-from lumos_hf.evaluation.score import generate, held_out_prompts, reconstruct, summarise
+from lumos_hf.evaluation.score import continue_own_images, generate, held_out_prompts, reconstruct, summarise, tasks
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +51,19 @@ def test_an_image_is_continued(pipe):
     assert abs(clip[0].astype(int) - first_frame[0]).max() <= 2
     scores = summarise([spec], [observe(clip)])
     assert scores["all"] == 1
+
+
+def test_the_example_of_the_readme_moves(pipe):
+    """With three seeds; `make demo-score` tries twelve."""
+    assert continue_own_images(pipe, 3) == [True] * 3
+
+
+@pytest.mark.parametrize(("title", "least"), [("image, other starts", 0.7), ("video, other starts", 0.8)])
+def test_most_characters_that_start_elsewhere_go_on(pipe, title, least):
+    task = next(task for task in tasks(share=0.1) if task.title == title)
+    truth = [observe(draw_clip(spec)) for spec in task.specs]
+    clips = generate(pipe, task.captions, given=task.given())
+    assert summarise(task.specs, [observe(clip) for clip in clips], truth)["all"] >= least
 
 
 def test_the_known_words_are_those_of_the_text_tokenizer(pipe):

@@ -12,6 +12,7 @@ import train_tokenizer
 import training_run
 
 from lumos_hf import LumosVideoPipeline
+from lumos_hf.evaluation.clips import RELATIONS
 from lumos_hf.evaluation.vocabulary import demo_config, demo_text_tokenizer
 from lumos_hf.token_layout import codes_from_frame_ids, frame_length
 from lumos_hf.training.data_collator import IGNORED_LABEL, DataCollatorForDiffusionForcing
@@ -110,3 +111,14 @@ def test_a_draw_of_the_data_set_depends_on_its_index_only():
     dataset, longer = (train_generator.TokenizedClipDataset(singles, pairs, codes, size) for size in (16, 32))
     assert [dataset[i]["caption"] for i in range(16)] == [longer[i]["caption"] for i in range(16)]
     assert len({dataset[i]["caption"] for i in range(16)}) >= 4
+
+
+@pytest.mark.parametrize("pair_share", [0.0, 1.0])
+def test_the_share_of_clips_with_two_characters(pair_share):
+    singles, pairs = (specs[:4] for specs in train_generator.training_specs())
+    codes = np.zeros((12, 3, 8, 8), np.uint16)
+    dataset = train_generator.TokenizedClipDataset(
+        singles, pairs, codes, 16, continued=train_generator.continued_training_specs()[:4], pair_share=pair_share
+    )
+    relations = tuple(f" {relation} " for relation in RELATIONS.values())
+    assert {any(relation in dataset[i]["caption"] for relation in relations) for i in range(16)} == {bool(pair_share)}
