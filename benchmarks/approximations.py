@@ -221,7 +221,7 @@ def cache_megabytes(pipe: LumosVideoPipeline, function: Callable[[], None]) -> f
 
     def record(module: torch.nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> None:
         if "cache" in kwargs:
-            caches[id(kwargs["cache"])] = kwargs["past_key_values"]
+            caches[id(kwargs["cache"])] = kwargs["cache"]
 
     handle = pipe.transformer.register_forward_hook(record, with_kwargs=True)
     function()

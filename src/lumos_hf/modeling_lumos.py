@@ -15,6 +15,7 @@ import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import wraps
 from types import ModuleType
 from typing import Any
 
@@ -809,6 +810,8 @@ class LumosForCausalLM(LumosPreTrainedModel):
             **{_CACHE_NAME: getattr(outputs, _CACHE_NAME)},
         )
 
+    # diffusers passes on what the signature names, such as the variant and the size of shards.
+    @wraps(PreTrainedModel.save_pretrained)
     def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
         """As in all models of transformers; where the code is saved, too, `auto_map` names [`LumosModel`] beside this class."""
         if self._auto_class is not None:

@@ -228,7 +228,7 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):
         check_choice("mask_schedule", mask_schedule, MASK_SCHEDULES)
         if not isinstance(mask_value, int) or mask_value >= 0:
             raise ValueError(
-                f"`mask_value` must be a negative integer, to differ from every code, got {mask_value!r}."
+                f"`mask_value` must be negative, and an integer, to differ from every code, got {mask_value!r}."
             )
 
         self.num_inference_steps: int | None = None
