@@ -233,7 +233,7 @@ def reference_codes(pipe, prefixes, codes, duration, fps, scale, ratio, num_step
 @torch.no_grad()
 def test_equals_a_loop_that_recomputes_everything(code_pipe, negative_prefix, num_given, monkeypatch):
     given = random_codes(1, num_given, H, W) if num_given else None
-    monkeypatch.setattr(code_pipe, "encode_prompt", lambda *_, **__: ([PROMPT_IDS], [negative_prefix]))
+    monkeypatch.setattr(code_pipe, "tokenize_prompt", lambda *_, **__: ([PROMPT_IDS], [negative_prefix]))
     codes = codes_of(code_pipe, input_ids=PROMPT_IDS, latents=given, num_frames=13, history_mask_ratio=0.4, seed=3)
 
     start = torch.full((4, H, W), UNKNOWN_CODE)
@@ -1164,9 +1164,9 @@ def test_what_callbacks_return_is_checked(code_pipe, outputs, message):
 def test_the_parts_of_a_call(pipe):
     image = random_image()
     size = {"height": 32, "width": 64, "num_frames": 9, "fps": 4}
-    input_ids, negative_ids = pipe.encode_prompt(["waves", "a red kite"], "grass", **size)
+    input_ids, negative_ids = pipe.tokenize_prompt(["waves", "a red kite"], "grass", **size)
     assert len(negative_ids) == 2 and negative_ids[0] == negative_ids[1]
-    assert pipe.encode_prompt(["waves"], **size) == ([input_ids[0]], [[]])
+    assert pipe.tokenize_prompt(["waves"], **size) == ([input_ids[0]], [[]])
     with torch.no_grad():
         given = pipe.encode_video(pipe.video_processor.preprocess_image(image, 32, 64))
     latents = pipe.prepare_latents(4, 9, 32, 64, given)
@@ -1252,7 +1252,7 @@ def test_special_tokens_in_prompts_are_text(token_id):
     config = tiny_config()
     pipe = build_pipeline(vqvae=None, tokenizer=layout_tokenizer(config, is_special=True))
     name = pipe.tokenizer.convert_ids_to_tokens(token_id)
-    ids, _ = pipe.encode_prompt(f"a red {name} kite", height=32, width=64, num_frames=9, fps=4)
+    ids, _ = pipe.tokenize_prompt(f"a red {name} kite", height=32, width=64, num_frames=9, fps=4)
     assert pipe.tokenizer(name, add_special_tokens=False).input_ids == [token_id]
     assert not set(ids[0][1:-1]) & set(LAYOUT_IDS)
     with ForwardCalls(pipe.transformer) as calls:

@@ -402,7 +402,7 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
             with self._own_turn():
                 self.maybe_free_model_hooks()
 
-    def encode_prompt(
+    def tokenize_prompt(
         self,
         prompt: str | list[str] | None = None,
         negative_prompt: str | list[str] | None = None,
@@ -511,7 +511,7 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
         # 2. Write the prompts as token ids
         duration = video_duration(inputs.num_frames, inputs.fps)
         header_ids = video_header_ids(duration, inputs.fps, self.transformer.config)
-        prefixes, negative_prefixes = self.encode_prompt(
+        prefixes, negative_prefixes = self.tokenize_prompt(
             inputs.prompt,
             inputs.negative_prompt,
             height=height,
