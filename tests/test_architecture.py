@@ -48,3 +48,14 @@ def test_the_pipeline_is_short():
         body = function.body[1:] if ast.get_docstring(function) else function.body
         if body:
             assert body[-1].end_lineno - body[0].lineno < 60, function.name
+
+
+def test_no_function_is_longer_than_a_screen():
+    """Docstrings aside; arguments count."""
+    for file in PACKAGE.rglob("*.py"):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)):
+            docstring = function.body[0] if ast.get_docstring(function) else None
+            length = function.end_lineno - function.lineno + 1
+            length -= docstring.end_lineno - docstring.lineno + 1 if docstring else 0
+            assert length <= 70, f"{file.relative_to(PACKAGE)}: {function.name} has {length} lines"

@@ -125,10 +125,11 @@ def plan_official_release(
     )
 
 
-def check_checkpoint(checkpoint: str | None) -> None:
-    """Raises `ValueError` if the official release has no checkpoint of that name."""
-    if checkpoint not in OFFICIAL_CHECKPOINTS:
+def check_checkpoint(checkpoint: str | None) -> str:
+    """`checkpoint` itself; raises `ValueError` if the official release has none of that name."""
+    if checkpoint is None or checkpoint not in OFFICIAL_CHECKPOINTS:
         raise ValueError(f"`checkpoint` must be one of {', '.join(OFFICIAL_CHECKPOINTS)}, got {checkpoint!r}.")
+    return checkpoint
 
 
 def _find_code_names(source: str | Path, download: bool) -> Path | str | None:

@@ -1,0 +1,32 @@
+# Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
+"""How a command ends when something is wrong that its user can mend."""
+
+import re
+import traceback
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperOption
+
+
+class Command(TyperCommand):
+    """Turns errors that the user can mend into one message and exit status 2, as of wrong options."""
+
+    # The class of `context` is of click, which newer releases of typer keep to themselves.
+    def invoke(self, context: Any) -> Any:
+        try:
+            return super().invoke(context)
+        except (ValueError, OSError) as error:
+            if context.find_root().params["debug"]:
+                traceback.print_exception(error)
+            typer.secho(f"Error: {self._with_options(str(error))}", fg=typer.colors.RED, err=True)
+            raise typer.Exit(2) from error
+
+    def _with_options(self, message: str) -> str:
+        """A message that names arguments of Python, with the options of the command in their place."""
+        options = {
+            parameter.name: max(parameter.opts, key=len)
+            for parameter in self.params
+            if isinstance(parameter, TyperOption)
+        }
+        return re.sub(r"`(\w+)`", lambda match: f"`{options.get(match[1], match[1])}`", message)

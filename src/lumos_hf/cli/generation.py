@@ -1,0 +1,281 @@
+# Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
+"""`lumos-hf generate`: images and videos from a prompt."""
+
+import os
+import random
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..demo import demo_checkpoint
+from ..generation_defaults import check_settings, resolve_default
+from .model_loading import check_model, load_pipeline
+from .options import DECODING, DTYPE_HELP, MACHINE, MAX_PIXELS_TEXT, SIZE, Device, Dtype, Model, number, option
+
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+    from ..pipeline_lumos_video import LumosVideoPipeline
+
+
+# Beyond that, enlarging needs more memory than a clip is worth.
+MAX_SCALED_SIDE = 8192
+
+Prompt = Annotated[str, typer.Argument(help="What is to be seen.", metavar="PROMPT", show_default=False)]
+MediaFiles = Annotated[
+    list[Path] | None,
+    option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="An mp4, gif or png file, by the ending of its name; may be given several times. The png of a video is "
+        "a contact sheet. Without this option, a file named after the prompt is written to outputs/.",
+    ),
+]
+FirstImage = Annotated[
+    Path | None, option(metavar="FILE", help="The image that the video begins with.", exists=True, dir_okay=False)
+]
+MaxPixels = Annotated[
+    int | None, option(metavar="N", min=1, help="That image may not have more pixels.", default=MAX_PIXELS_TEXT)
+]
+FirstVideo = Annotated[
+    Path | None,
+    option(
+        metavar="FILE",
+        help="The video that is continued: its beginning, at the frame rate of the result.",
+        exists=True,
+        dir_okay=False,
+    ),
+]
+NegativePrompt = Annotated[str | None, option(metavar="TEXT", help="What is not to be seen.")]
+LoraWeights = Annotated[
+    list[str] | None,
+    option(
+        metavar="DIR[:WEIGHT]",
+        help="LoRA weights to draw with: a directory, a file or a repository, and how much of them, 1 if that is "
+        "not said; may be given several times.",
+    ),
+]
+Seed = Annotated[
+    int | None, option(metavar="N", min=0, max=2**63 - 1, help="Makes the same video again.", default="random")
+]
+NumVideosPerPrompt = Annotated[
+    int,
+    option(
+        metavar="N",
+        help="Makes so many, with seeds that follow each other; -0, -1, ... are put to the file names.",
+    ),
+]
+Height = Annotated[int | None, number("Pixels, a multiple of 32.", SIZE)]
+Width = Annotated[int | None, number("Pixels, a multiple of 32.", SIZE)]
+NumFrames = Annotated[int | None, number("4k + 1 for a video, 1 for an image.", SIZE)]
+Fps = Annotated[int | None, number("Frames per second.", SIZE)]
+Scale = Annotated[
+    int, option(metavar="N", min=1, help="Enlarges the written frames so many times.", default=True, panel=SIZE)
+]
+NumInferenceSteps = Annotated[
+    int | None,
+    option("--num-inference-steps", "--steps", metavar="N", help="Steps per latent frame.", panel=DECODING),
+]
+GuidanceScale = Annotated[
+    float | None,
+    option(metavar="X", help="The weight of the prompt; 1 is no guidance, and faster.", panel=DECODING),
+]
+HistoryMaskRatio = Annotated[
+    float | None,
+    option(
+        metavar="X",
+        help="The share of a finished frame, from 0 to 1, that later frames do not see.",
+        panel=DECODING,
+    ),
+]
+Fast = Annotated[
+    bool,
+    typer.Option(
+        "--fast", help="Leaves out what hardly changes the result, see docs/speed.md.", rich_help_panel=DECODING
+    ),
+]
+ComputeDtype = Annotated[
+    Dtype | None, option(metavar="DTYPE", help=DTYPE_HELP, default="float32 on cpu, else bfloat16", panel=MACHINE)
+]
+
+
+def generate(
+    prompt: Prompt,
+    output: MediaFiles = None,
+    model: Model = None,
+    image: FirstImage = None,
+    max_pixels: MaxPixels = None,
+    video: FirstVideo = None,
+    negative_prompt: NegativePrompt = None,
+    lora: LoraWeights = None,
+    seed: Seed = None,
+    num_videos_per_prompt: NumVideosPerPrompt = 1,
+    height: Height = None,
+    width: Width = None,
+    num_frames: NumFrames = None,
+    fps: Fps = None,
+    scale: Scale = 1,
+    num_inference_steps: NumInferenceSteps = None,
+    guidance_scale: GuidanceScale = None,
+    history_mask_ratio: HistoryMaskRatio = None,
+    fast: Fast = False,
+    device: Device = None,
+    dtype: ComputeDtype = None,
+) -> None:
+    """
+    Make a video or an image.
+
+    Sizes and numbers that are not given are the checkpoint's own.
+
+    Example: lumos-hf generate "A red star jumps in the snow." -o star.mp4 -o star.png
+    """
+    settings: dict[str, Any] = {
+        "height": height,
+        "width": width,
+        "num_frames": num_frames,
+        "fps": fps,
+        "num_inference_steps": num_inference_steps,
+        "guidance_scale": guidance_scale,
+        "history_mask_ratio": history_mask_ratio,
+    }
+    check_settings(**settings, num_videos_per_prompt=num_videos_per_prompt)
+    if image is not None and video is not None:
+        raise ValueError("At most one of `image` and `video` can be given.")
+    _check_scale(scale, height, width)
+    adapters = [_parse_lora(value) for value in lora or []]
+    source = _demo_source() if model is None else check_model(model)
+    seed = random.randrange(2**31) if seed is None else seed
+    paths = output or [_default_path(prompt, seed, is_image=num_frames == 1)]
+    seeds = [seed + index for index in range(num_videos_per_prompt)]
+    targets = [[_numbered(path, index, len(seeds)) for path in paths] for index in range(len(seeds))]
+    _check_writable([path for video in targets for path in video])
+    given: dict[str, Any] = {} if image is None else {"image": _read_image(image, max_pixels)}
+
+    pipe = load_pipeline(source, dtype, device)
+    _check_scale(scale, *(resolve_default(name, settings[name], pipe.config) for name in ("height", "width")))
+    _load_loras(pipe, adapters)
+    if video is not None:
+        length, rate = (int(resolve_default(name, settings[name], pipe.config)) for name in ("num_frames", "fps"))
+        given["video"] = _read_video(video, length, rate, max_pixels)
+    frames_of_videos = pipe(
+        prompt,
+        negative_prompt=negative_prompt,
+        num_videos_per_prompt=num_videos_per_prompt,
+        generator=_generators(seeds),
+        approximations="fast" if fast else None,
+        **settings,
+        **given,
+    ).frames
+    rate = int(resolve_default("fps", fps, pipe.config))
+    for video_seed, frames, video_paths in zip(seeds, frames_of_videos, targets, strict=True):
+        _write(frames, video_paths, scale, rate, video_seed)
+
+
+def _demo_source() -> Path:
+    typer.echo(
+        "Using the demo checkpoint, which knows a small world only. Another one is loaded with --model DIR_OR_REPO.",
+        err=True,
+    )
+    return demo_checkpoint()
+
+
+def _parse_lora(value: str) -> tuple[str, float]:
+    source, separator, weight = value.rpartition(":")
+    if not separator:
+        return value, 1.0
+    try:
+        return source, float(weight)
+    except ValueError:
+        # A colon of the path itself.
+        return value, 1.0
+
+
+def _load_loras(pipe: "LumosVideoPipeline", adapters: list[tuple[str, float]]) -> None:
+    if not adapters:
+        return
+    names = [f"lora_{index}" for index in range(len(adapters))]
+    for name, (source, _) in zip(names, adapters, strict=True):
+        pipe.load_lora_weights(source, adapter_name=name)
+    pipe.set_adapters(names, [weight for _, weight in adapters])
+
+
+def _default_path(prompt: str, seed: int, is_image: bool) -> Path:
+    words = "-".join(re.findall(r"[a-z0-9]+", prompt.lower())) or "lumos"
+    return Path("outputs") / f"{words[:60]}-{seed}.{'png' if is_image else 'mp4'}"
+
+
+def _numbered(path: Path, index: int, count: int) -> Path:
+    return path if count == 1 else path.with_stem(f"{path.stem}-{index}")
+
+
+def _check_writable(paths: list[Path]) -> None:
+    """Refuses what could not be written once all the work is done."""
+    from ..media import check_media_path
+
+    for path in paths:
+        check_media_path(path)
+        if path.is_dir():
+            raise ValueError(f"`output` must be a file, got the directory '{path}'.")
+        parent = next(directory for directory in path.absolute().parents if directory.exists())
+        if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+            raise ValueError(f"`output` must be in a directory that can be written to, got '{path}'.")
+    if len(set(paths)) < len(paths):
+        raise ValueError(f"`output` must name different files, got {', '.join(map(str, paths))}.")
+
+
+def _check_scale(scale: int, height: int | float | None, width: int | float | None) -> None:
+    largest = scale * max(height or 1, width or 1)
+    if largest > MAX_SCALED_SIDE:
+        raise ValueError(
+            f"`scale` must give frames of at most {MAX_SCALED_SIDE} pixels a side, got {scale}: {largest}."
+        )
+
+
+def _read_image(path: Path, max_pixels: int | None) -> "Image.Image":
+    from ..image_reading import MAX_PIXELS, read_image_file
+
+    # The decoder that the official code uses for this task.
+    try:
+        return read_image_file(path, decoder="ffmpeg", max_pixels=max_pixels or MAX_PIXELS)
+    except ValueError as error:
+        raise ValueError(f"`image` '{path}' cannot be used: {error}.") from error
+
+
+def _read_video(path: Path, num_frames: int, fps: int, max_pixels: int | None) -> list["Image.Image"]:
+    import av
+
+    from ..data.clip_reading import read_first_frames
+    from ..image_reading import MAX_PIXELS
+
+    try:
+        with path.open("rb") as file:
+            return read_first_frames(file, num_frames, fps, max_pixels or MAX_PIXELS)
+    except (ValueError, av.FFmpegError) as error:
+        raise ValueError(f"`video` '{path}' cannot be used: {error}.") from error
+
+
+def _generators(seeds: list[int]) -> list["torch.Generator"]:
+    import torch
+
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def _write(frames: list["Image.Image"], paths: list[Path], scale: int, fps: int, seed: int) -> None:
+    from PIL import Image
+
+    from ..media import write_media
+
+    frames = [frame.resize((frame.width * scale, frame.height * scale), Image.Resampling.LANCZOS) for frame in frames]
+    for path in paths:
+        write_media(path, frames, fps=fps)
+        typer.echo(f"Wrote {path} ({_describe(frames)}, seed {seed}).")
+
+
+def _describe(frames: list["Image.Image"]) -> str:
+    count = "an image" if len(frames) == 1 else f"{len(frames)} frames"
+    return f"{count} of {frames[0].width}x{frames[0].height}"
