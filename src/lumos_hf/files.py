@@ -91,6 +91,18 @@ def write_json(path: str | os.PathLike, content: Any, *, sort_keys: bool = False
     write_text(path, json.dumps(content, indent=2, sort_keys=sort_keys, ensure_ascii=ensure_ascii) + "\n")
 
 
+def read_json(path: str | os.PathLike) -> dict[str, Any]:
+    """The JSON object in a file; raises `ValueError` with its name if it holds none."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    # Brackets inside brackets end in a RecursionError.
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"'{path}' must be a JSON file: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"'{path}' must hold a JSON object, got {str(content)[:40]!r}.")
+    return content
+
+
 def partial_path(path: Path) -> Path:
     """A name beside `path` that no other file has, no longer than names may be, by which [`remove_leftovers`] knows it."""
     suffix = f".{_MACHINE}-{os.getpid()}-{_RUN}-{next(_COUNT)}.partial"

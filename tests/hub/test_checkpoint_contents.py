@@ -4,12 +4,14 @@
 import json
 import random
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from lumos_hf import LumosVideoPipeline
+from lumos_hf.conversion.weight_files import WeightFiles
 
 
 TRANSFORMER = "transformer/model.safetensors"
@@ -65,12 +67,20 @@ def test_missing_tensors_of_a_shard_are_named(checkpoint):
     assert "the shards in" in refusal(checkpoint)
 
 
-def test_shards_lie_beside_their_index(checkpoint):
-    weights = load_file(checkpoint / TRANSFORMER)
-    (checkpoint / TRANSFORMER).rename(checkpoint / "elsewhere.safetensors")
-    index = {"metadata": {}, "weight_map": dict.fromkeys(weights, "../elsewhere.safetensors")}
-    (checkpoint / "transformer" / "model.safetensors.index.json").write_text(json.dumps(index))
-    assert "names of files beside it" in refusal(checkpoint)
+@pytest.mark.parametrize(
+    "shard", ["../elsewhere.safetensors", "{}/elsewhere.safetensors", "..", "elsewhere.bin", "", 3]
+)
+@pytest.mark.parametrize("name", [TRANSFORMER, VQVAE])
+def test_shards_lie_beside_their_index(checkpoint, name, shard):
+    """Also where whole weights that would be loaded instead lie there."""
+    weights = load_file(checkpoint / name)
+    shutil.copy(checkpoint / name, checkpoint / "elsewhere.safetensors")
+    shard = shard.format(checkpoint) if isinstance(shard, str) else shard
+    index = {"metadata": {}, "weight_map": dict.fromkeys(weights, shard)}
+    (checkpoint / f"{name}.index.json").write_text(json.dumps(index))
+    assert "must name a file *.safetensors beside it for every tensor" in refusal(checkpoint)
+    with pytest.raises(ValueError, match="beside it for every tensor"):
+        WeightFiles((checkpoint / name).parent, [f"{Path(name).name}.index.json"])
 
 
 def test_tensors_of_another_shape_are_named(checkpoint):

@@ -16,7 +16,8 @@ import torch
 from accelerate import init_empty_weights
 
 from ..cosmos_video_tokenizer import CosmosVideoTokenizer
-from .weight_files import check_fit, check_weight_dtype, read_json, read_tensors, reading
+from ..files import read_json
+from .weight_files import check_fit, check_weight_dtype, read_tensors, reading
 
 
 # What is downloaded of a release on the Hub.

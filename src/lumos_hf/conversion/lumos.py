@@ -15,8 +15,9 @@ from typing import Any
 import torch
 
 from ..configuration_lumos import LumosConfig
+from ..files import read_json
 from ..modeling_lumos import LumosForCausalLM
-from .weight_files import WEIGHT_DTYPES, WeightFiles, check_fit, existing_file, read_json, reading
+from .weight_files import WEIGHT_DTYPES, WeightFiles, check_fit, existing_file, reading
 
 
 # What is downloaded of a release on the Hub.

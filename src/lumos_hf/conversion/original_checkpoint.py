@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM
 
 from ..configuration_lumos import LumosConfig
 from ..cosmos_video_tokenizer import CosmosVideoTokenizer
+from ..files import read_json
 from ..generation_defaults import OFFICIAL_DEFAULTS
 from ..hub.model_card import model_card
 from ..hub.pipeline_repository import write_model_code
@@ -33,7 +34,7 @@ from .text_tokenizer import (
     load_text_tokenizer,
     sample_prompt_ids,
 )
-from .weight_files import WeightFiles, check_new_directory, existing_file, new_directory, read_json, write_weights
+from .weight_files import WeightFiles, check_new_directory, existing_file, new_directory, write_weights
 
 
 COSMOS_REPOSITORY = "nvidia/Cosmos-Tokenizer-DV4x8x8"

@@ -20,8 +20,9 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from ..configuration_lumos import LumosConfig
+from ..files import read_json
 from ..token_layout import prompt_text
-from .weight_files import read_json, reading
+from .weight_files import reading
 
 
 # The one that names visual codes, and the one that texts are encoded by, which may be the same.

@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from tqdm import tqdm
 
 from ..files import whole_directory, write_json
+from ..hub.checkpoint_files import weight_map
 from .torchscript_archive import read_torchscript_tensors
 
 
@@ -39,18 +40,6 @@ def existing_file(directory: Path, name: str) -> Path:
     if not path.is_file():
         raise ValueError(f"'{directory}' must hold the file '{name}'.")
     return path
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The content of a JSON file that holds an object; raises `ValueError` if it does not."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    # Brackets inside brackets end in a RecursionError.
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"'{path}' must be a JSON file: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"'{path}' must hold a JSON object, got {type(content).__name__}.")
-    return content
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -168,18 +157,7 @@ def _weight_files(directory: Path, names: Iterable[str]) -> list[Path]:
     path = directory / present[0]
     if path.suffix != ".json":
         return [path]
-    weight_map = read_json(path).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise ValueError(f"'{path}' must tell the shard of every tensor in its `weight_map`.")
-    suffix = Path(present[0].removesuffix(".index.json")).suffix
-    for name, shard in weight_map.items():
-        # Not a path: an index must not lead to files elsewhere.
-        if not isinstance(shard, str) or not re.fullmatch(r"[\w.-]+" + re.escape(suffix), shard):
-            raise ValueError(
-                f"'{path}' must name a file *{suffix} beside it for every tensor in its `weight_map`, got {shard!r} for "
-                f"{name}."
-            )
-    return [existing_file(directory, shard) for shard in sorted(set(weight_map.values()))]
+    return [existing_file(directory, shard) for shard in sorted(set(weight_map(path).values()))]
 
 
 def check_weight_dtype(name: str, tensor: torch.Tensor, source: Path) -> None:
@@ -232,14 +210,15 @@ def write_weights(
         OSError: if a file cannot be written.
     """
     shards = weights.shards(names)
-    weight_map, total_size = {}, 0
+    shard_of: dict[str, str] = {}
+    total_size = 0
     for index, shard_names in enumerate(tqdm(shards, desc="Writing weights", unit="shard"), start=1):
         suffix = f"-{index:05d}-of-{len(shards):05d}" if len(shards) > 1 else ""
         file_name = f"model{suffix}.safetensors"
         total_size += write_tensors(weights, shard_names, directory / file_name, dtype)
-        weight_map |= dict.fromkeys(shard_names, file_name)
+        shard_of |= dict.fromkeys(shard_names, file_name)
     if len(shards) > 1:
-        index = {"metadata": {"total_size": total_size}, "weight_map": dict(sorted(weight_map.items()))}
+        index = {"metadata": {"total_size": total_size}, "weight_map": dict(sorted(shard_of.items()))}
         write_json(directory / "model.safetensors.index.json", index, sort_keys=True)
 
 

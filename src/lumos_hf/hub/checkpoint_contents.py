@@ -17,7 +17,8 @@ from diffusers import DiffusionPipeline
 from ..configuration_lumos import LumosConfig
 from ..cosmos_video_tokenizer import CosmosVideoTokenizer
 from ..modeling_lumos import LumosForCausalLM
-from .checkpoint_files import CONFIG_FILES, read_json, weight_files
+from ..files import read_json
+from .checkpoint_files import CONFIG_FILES, weight_files
 
 
 Shapes = dict[str, tuple[int, ...]]

@@ -2,7 +2,6 @@
 """Which files a checkpoint consists of, with its weights whole, in shards, or as a variant such as "bf16"."""
 
 import ctypes
-import json
 import os
 import re
 import shutil
@@ -13,7 +12,7 @@ from typing import Any
 
 from diffusers import DiffusionPipeline
 
-from ..files import partial_path, whole_directory, whole_file, write_json
+from ..files import partial_path, read_json, whole_directory, whole_file, write_json
 
 
 CONFIG_FILES = {
@@ -68,27 +67,25 @@ def missing_files(directory: Path, passed_components: Collection[str] = (), vari
     return missing
 
 
-def read_json(file: Path) -> dict[str, Any]:
-    """The JSON object in a file. `ValueError` with its name if it is none."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"'{file}' is no JSON that can be read: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"'{file}' must hold a JSON object, got {str(content)[:40]!r}.")
-    return content
-
-
 def weight_map(index_file: Path) -> dict[str, str]:
-    """Which shard has which tensor. `ValueError` unless the shards are files beside the index."""
+    """
+    Which shard has which tensor, by an index such as `model.safetensors.index.json`.
+
+    Raises:
+        ValueError: if it does not name, for every tensor, a file of the index's kind that lies beside it. An index must
+            not lead elsewhere.
+    """
     entries = read_json(index_file).get("weight_map")
-    if not isinstance(entries, dict) or not all(_is_file_name(shard) for shard in entries.values()):
-        raise ValueError(f"'{index_file}' must have a `weight_map` of tensors to names of files beside it.")
+    if not isinstance(entries, dict) or not entries:
+        raise ValueError(f"'{index_file}' must tell the shard of every tensor in its `weight_map`.")
+    suffix = Path(index_file.name.partition(".index.")[0]).suffix
+    for name, shard in entries.items():
+        if not isinstance(shard, str) or not re.fullmatch(r"[\w.-]+" + re.escape(suffix), shard):
+            raise ValueError(
+                f"'{index_file}' must name a file *{suffix} beside it for every tensor in its `weight_map`, got {shard!r} "
+                f"for {name}."
+            )
     return entries
-
-
-def _is_file_name(value: Any) -> bool:
-    return isinstance(value, str) and value not in ("", ".", "..") and not set(value) & set("/\\\0")
 
 
 def _class_entry(index_file: Path, index: dict[str, Any], component: str) -> list[str | None]:
@@ -141,7 +138,7 @@ def file_patterns(component: str, variant: str | None) -> list[str]:
 
 def update_json(file: Path, **entries: Any) -> None:
     """Sets entries of a JSON object in a file, or removes those that are None; the file is never half written."""
-    content = {**json.loads(file.read_text(encoding="utf-8")), **entries}
+    content = {**read_json(file), **entries}
     for name in [name for name, value in entries.items() if value is None]:
         del content[name]
     write_json(file, content, sort_keys=True)
