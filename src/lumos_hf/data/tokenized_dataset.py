@@ -31,7 +31,7 @@ import pyarrow.parquet
 from datasets import Features, List, Value
 
 from ..cosmos_video_tokenizer import CosmosVideoTokenizer
-from ..files import remove_leftovers, whole_file
+from ..files import read_json, remove_leftovers, whole_file, write_json
 from .clip_listing import ListedClip
 
 
@@ -116,7 +116,7 @@ class TokenizedDirectory:
         """
         if not self.manifest_file.is_file():
             raise ValueError(f"`path` must be a tokenised set, with a {self.manifest_file.name}, got '{self.path}'.")
-        return json.loads(self.manifest_file.read_text(encoding="utf-8"))
+        return read_json(self.manifest_file)
 
     @property
     def num_shards(self) -> int:
@@ -144,7 +144,7 @@ class TokenizedDirectory:
             for directory in filter(Path.is_dir, (self.path, self._data_directory, self._record_directory)):
                 remove_leftovers(directory)
             if not self.manifest_file.is_file():
-                _write_json(self.manifest_file, manifest)
+                write_json(self.manifest_file, manifest)
             self._check_settings(manifest["settings"])
             listing = (_listing_entry(clip) for clip in clips)
             if self.listing_file.is_file():
@@ -216,7 +216,7 @@ class TokenizedDirectory:
             if self.is_finished(shard):
                 return
             checksum = self._write_rows(shard, rows) if rows else None
-            _write_json(self._record_file(shard), asdict(ShardRecord(shard, len(rows), tuple(skipped), checksum)))
+            write_json(self._record_file(shard), asdict(ShardRecord(shard, len(rows), tuple(skipped), checksum)))
 
     def _write_rows(self, shard: int, rows: list[dict[str, Any]]) -> str:
         """Gives the SHA-256 checksum of the file."""
@@ -336,23 +336,15 @@ def _checksum(path: Path) -> str:
 
 
 def _read_record(file: Path) -> ShardRecord:
-    content = json.loads(file.read_text(encoding="utf-8"))
+    content = read_json(file)
     skipped = tuple(SkippedClip(**clip) for clip in content["skipped"])
     return ShardRecord(content["shard"], content["num_rows"], skipped, content.get("sha256"))
 
 
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    _write_utf8(path, [json.dumps(content, indent=2, ensure_ascii=False) + "\n"])
-
-
 def _write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    _write_utf8(path, (json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-
-
-def _write_utf8(path: Path, parts: Iterable[str]) -> None:
     # Lone surrogates, which stand for the bytes of names that are not UTF-8, become the escapes of JSON.
     with whole_file(path) as partial, partial.open("w", encoding="utf-8", errors="backslashreplace") as file:
-        file.writelines(parts)
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def _listing_entry(clip: ListedClip) -> dict[str, Any]:

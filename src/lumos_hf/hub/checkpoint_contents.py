@@ -16,8 +16,8 @@ from diffusers import DiffusionPipeline
 
 from ..configuration_lumos import LumosConfig
 from ..cosmos_video_tokenizer import CosmosVideoTokenizer
-from ..modeling_lumos import LumosForCausalLM
 from ..files import read_json
+from ..modeling_lumos import LumosForCausalLM
 from .checkpoint_files import CONFIG_FILES, weight_files
 
 

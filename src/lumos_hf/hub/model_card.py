@@ -20,7 +20,7 @@ import torch
 from huggingface_hub import ModelCard, ModelCardData, parse_local_safetensors_file_metadata
 
 from ..configuration_lumos import PIXELS_PER_SIZE_UNIT, LumosConfig
-from ..files import write_text
+from ..files import read_json, write_text
 from ..generation_defaults import OFFICIAL_DEFAULTS, resolve_default
 from ..token_layout import grid_size, num_latent_frames
 from .checkpoint_files import CONFIG_FILES
@@ -70,7 +70,7 @@ def model_card(
     index_file = directory / "model_index.json"
     if not index_file.is_file():
         raise ValueError(f"`directory` must be a checkpoint with a model_index.json, got '{directory}'.")
-    index = json.loads(index_file.read_text(encoding="utf-8"))
+    index = read_json(index_file)
     data = ModelCardData(
         license=license,
         base_model=base_model,
@@ -251,4 +251,4 @@ def _number(name: str, value: Any) -> int | float:
 
 def _read_config(directory: Path, part: str) -> dict[str, Any]:
     file = directory / part / CONFIG_FILES[part]
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return read_json(file) if file.is_file() else {}
