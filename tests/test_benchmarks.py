@@ -226,3 +226,14 @@ def test_unknown_approximations_are_refused(approximations, capsys):
     with pytest.raises(SystemExit):
         approximations.parse_arguments(["--only", "slow"])
     assert "--only must name some of ['exact'" in capsys.readouterr().err
+
+
+def test_text_alone_loads_faster_and_gives_the_same_ids(benchmarks, tmp_path, capsys):
+    import tokenizer_loading
+    from conversion.official_release import as_official_script_writes, chameleon_tokenizer, write_json
+
+    write_json(tmp_path / "text_tokenizer.json", as_official_script_writes(chameleon_tokenizer(), 2000))
+    arguments = [f"{tmp_path / 'text_tokenizer.json'}", "--runs=1", "--texts=20"]
+    tokenizer_loading.main([*arguments, f"--results={tmp_path / 'RESULTS.md'}"])
+    assert (tmp_path / "RESULTS.md").read_text().splitlines()[-1].endswith("| 20 |")
+    assert "with visual codes" in capsys.readouterr().out
