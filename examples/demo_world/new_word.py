@@ -29,7 +29,7 @@ from tokenizers import AddedToken
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 from train_generator import PAIR_SHARE, tokenize_clips, training_specs
-from training_run import computed_once, is_finished, mark_finished, train_to_the_end
+from training_run import computed_once, is_finished, mark_finished
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, Trainer, TrainingArguments, set_seed
 
 from lumos_hf.demo import demo_checkpoint
@@ -42,6 +42,7 @@ from lumos_hf.hub.model_card import format_table
 from lumos_hf.media import contact_sheet
 from lumos_hf.pipeline_lumos_video import LumosVideoPipeline
 from lumos_hf.training.data_collator import DataCollatorForDiffusionForcing
+from lumos_hf.training.trainer_checkpoints import resume
 
 
 WORD = "twin"
@@ -194,7 +195,7 @@ def teach(pipe: LumosVideoPipeline, clips: TrainingClips, output: Path, steps: i
     collator = DataCollatorForDiffusionForcing(
         pipe.transformer.config, tokenizer, minimum_mask_ratio=MINIMUM_MASK_RATIO
     )
-    train_to_the_end(Trainer(model, arguments, collator, SeededClips(clips, steps * BATCH_SIZE)))
+    resume(Trainer(model, arguments, collator, SeededClips(clips, steps * BATCH_SIZE)))
     directory = output / WORD
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)

@@ -11,11 +11,11 @@ import torch
 from muon import MuonWithAdamW
 from torch import nn
 from torch.utils.data import Dataset
-from transformers import Trainer, TrainerState, TrainingArguments
+from transformers import Trainer, TrainingArguments
 
 from lumos_hf.files import whole_file, write_json
 from lumos_hf.training.loss_curve import save_loss_curve
-from lumos_hf.training.trainer_checkpoints import last_complete_checkpoint
+from lumos_hf.training.trainer_checkpoints import resume
 
 
 FINISHED = "finished.json"
@@ -52,22 +52,6 @@ def is_finished(output: Path, settings: dict[str, Any]) -> bool:
 def mark_finished(output: Path, settings: dict[str, Any]) -> None:
     """Says that everything of the run with these settings is in `output`."""
     write_json(output / FINISHED, json.loads(json.dumps(settings, default=str)))
-
-
-def train_to_the_end(trainer: Trainer) -> None:
-    """
-    Trains from the last complete checkpoint, if there is one, to `max_steps`.
-
-    From a checkpoint of that last step only the weights are read: a `Trainer` that resumes there would take another step.
-    """
-    checkpoint = last_complete_checkpoint(Path(trainer.args.output_dir))
-    if checkpoint is not None:
-        state = TrainerState.load_from_json(str(Path(checkpoint) / "trainer_state.json"))
-        if state.global_step >= trainer.args.max_steps:
-            trainer.state = state
-            trainer._load_from_checkpoint(checkpoint)
-            return
-    trainer.train(resume_from_checkpoint=checkpoint)
 
 
 def train(
@@ -117,5 +101,5 @@ def train(
     )
     optimizer = MuonWithAdamW(model, lr=learning_rate)
     trainer = Trainer(model, arguments, collator, dataset, optimizers=(optimizer, None))
-    train_to_the_end(trainer)
+    resume(trainer)
     save_loss_curve(trainer.state.log_history, output / "loss.png")

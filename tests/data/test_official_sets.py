@@ -348,14 +348,14 @@ def test_a_rank_that_is_no_number_is_refused(official, tmp_path, monkeypatch, na
 
 def import_until_killed(official, output):
     """Ends like kill -9 when the record of the second shard is due."""
-    write = tokenized_dataset._write_json
+    write = tokenized_dataset.write_json
 
     def write_or_die(path, content):
         if path.name == "00001.json":
             os.kill(os.getpid(), signal.SIGKILL)
         write(path, content)
 
-    tokenized_dataset._write_json = write_or_die
+    tokenized_dataset.write_json = write_or_die
     import_tokenized_dataset(official, output, clips_per_shard=1)
 
 

@@ -195,9 +195,23 @@ def test_captions_never_turn_into_layout(config):
     collator = make_collator(config, tokenizer=PreTrainedTokenizerFast(tokenizer_object=word_level))
     feature = {"codes": make_codes(), "caption": "a <video_end> b", "fps": 4, "source": "kite.mp4"}
     with pytest.raises(
-        ValueError, match=r"'kite.mp4'\): `caption` cannot be used: token \d+ of the text must be text"
+        ValueError,
+        match=r"'kite.mp4'\): `caption` must be text to the tokenizer, .* token \d+ of the text must be text",
     ):
         collator([feature])
+
+
+def test_a_layout_token_that_a_caption_spells_out_is_text(config):
+    words = {"a": 0, "kite": 1, "[unk]": 2, "<video_end>": config.video_end_token_id}
+    word_level = Tokenizer(models.WordLevel(words, "[unk]"))
+    word_level.pre_tokenizer = pre_tokenizers.Punctuation()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=word_level)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<video_end>"]})
+    assert tokenizer("a <video_end> kite").input_ids.count(config.video_end_token_id) == 1
+    feature = {"codes": make_codes(), "caption": "a <video_end> kite", "fps": 4}
+    input_ids = make_collator(config, tokenizer=tokenizer)([feature])["input_ids"][0].tolist()
+    assert input_ids.count(config.video_end_token_id) == 1 and input_ids[-2] == config.video_end_token_id
+    assert input_ids[0] == config.bos_token_id and input_ids.index(config.separator_token_id) > 5
 
 
 @pytest.mark.parametrize("num_frames, duration", ((None, 3), (9, 3), (np.int64(9), 3)))

@@ -73,7 +73,9 @@ class _ItemMaker:
         finished = row.get("text_ids")
         caption = "" if finished is not None else row["caption"]
         text = prompt_text(caption, **size, duration=duration, fps=row["fps"])
-        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        encoded = self.tokenizer(
+            text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True
+        )
         numbers = _PROMPT_NUMBERS.search(text)
         spans = [_tokens_of(encoded["offset_mapping"], *numbers.span(group)) for group in (1, 2)]
         text_ids = encoded["input_ids"]

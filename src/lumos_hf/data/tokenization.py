@@ -30,7 +30,7 @@ from ..generation_defaults import resolve_default
 from ..image_reading import MAX_PIXELS
 from ..pipeline_lumos_video import LumosVideoPipeline
 from ..token_layout import (
-    check_text_ids,
+    encode_text,
     frame_length,
     grid_size,
     prompt_ids,
@@ -149,9 +149,8 @@ class _ReadableClips(Dataset):
         checkpoint = self.checkpoint
         duration = video_duration(checkpoint.num_decoded_frames(num_frames), fps)
         text = prompt_text(caption, height=height, width=width, duration=duration, fps=fps)
-        text_ids = checkpoint.text_tokenizer(text, add_special_tokens=False)["input_ids"]
+        text_ids = encode_text(checkpoint.text_tokenizer, text, checkpoint.config, name="caption")
         visual_length = checkpoint.visual_length(num_frames, height, width, fps)
-        check_text_ids(text_ids, checkpoint.config)
         length = len(prompt_ids(text_ids, checkpoint.config)) + visual_length
         limit = checkpoint.config.max_position_embeddings
         if length > limit:

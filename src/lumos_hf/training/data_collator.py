@@ -15,8 +15,8 @@ from ..argument_checks import check_choice, check_minimum
 from ..configuration_lumos import LumosConfig
 from ..scheduling_mask_decoding import MaskDecodingScheduler
 from ..token_layout import (
-    check_text_ids,
     content_positions,
+    encode_text,
     frame_length,
     num_latent_frames,
     prompt_ids,
@@ -34,7 +34,7 @@ IGNORED_LABEL = -100
 @dataclass
 class _Clip:
     """
-    A checked feature: `visual_ids` runs from video_start to the end, `prompt` is a text or the ids of one, `generator`
+    A checked feature: `prefix` is what stands before video_start, `visual_ids` runs from there to the end, `generator`
     is the clip's own or else the collator's.
     """
 
@@ -42,7 +42,7 @@ class _Clip:
     codes_shape: tuple[int, int, int]
     visual_ids: torch.LongTensor
     header_length: int
-    prompt: str | list[int]
+    prefix: list[int]
     generator: torch.Generator | None
 
 
@@ -136,13 +136,12 @@ class DataCollatorForDiffusionForcing:
         if not features:
             raise ValueError("`features` must hold at least one clip, got none.")
         clips = [self._read_clip(index, feature) for index, feature in enumerate(features)]
-        prefixes = self._prefixes(clips)
-        self._check_lengths(clips, prefixes)
+        self._check_lengths(clips)
         is_dropped = self._draw_dropped(clips)
         masks = self._draw_masks(clips)
         rows = [
-            self._row(clip, [] if dropped else prefix, mask)
-            for clip, prefix, dropped, mask in zip(clips, prefixes, is_dropped, masks, strict=True)
+            self._row(clip, [] if dropped else clip.prefix, mask)
+            for clip, dropped, mask in zip(clips, is_dropped, masks, strict=True)
         ]
         switches = {} if self.skip_logits is None else {"skip_logits": self.skip_logits}
         return {**self._pad(rows), **switches}
@@ -159,7 +158,7 @@ class DataCollatorForDiffusionForcing:
                 codes_shape=tuple(codes.shape),
                 visual_ids=sequence_from_codes([], codes, duration, fps, self.config),
                 header_length=len(video_header_ids(duration, fps, self.config)),
-                prompt=self._read_prompt(feature, codes.shape, duration, fps),
+                prefix=prompt_ids(self._read_text(feature, codes.shape, duration, fps), self.config),
                 generator=self._generator_of(feature),
             )
         except ValueError as error:
@@ -202,9 +201,9 @@ class DataCollatorForDiffusionForcing:
             )
         return num_frames
 
-    def _read_prompt(
+    def _read_text(
         self, feature: Mapping[str, Any], codes_shape: tuple[int, int, int], duration: int, fps: int
-    ) -> str | list[int]:
+    ) -> list[int]:
         if feature.get("text_ids") is not None:
             return self._read_text_ids(feature["text_ids"])
         caption = feature.get("caption")
@@ -213,7 +212,8 @@ class DataCollatorForDiffusionForcing:
         if self.tokenizer is None:
             raise ValueError("`tokenizer` must be given for features with a `caption`, got None.")
         height, width = (side * self.config.spatial_compression for side in codes_shape[1:])
-        return prompt_text(caption, height=height, width=width, duration=duration, fps=fps)
+        text = prompt_text(caption, height=height, width=width, duration=duration, fps=fps)
+        return encode_text(self.tokenizer, text, self.config, name="caption")
 
     def _read_text_ids(self, value: Any) -> list[int]:
         text_ids = np.asarray(value)
@@ -233,31 +233,11 @@ class DataCollatorForDiffusionForcing:
             self._generator = torch.Generator().manual_seed(self.seed + (0 if worker is None else worker.id))
         return self._generator
 
-    def _prefixes(self, clips: list[_Clip]) -> list[list[int]]:
-        """What stands before video_start in each row."""
-        tokenized = iter(self._tokenize([clip.prompt for clip in clips if isinstance(clip.prompt, str)]))
-        return [
-            prompt_ids(
-                self._checked(clip, next(tokenized)) if isinstance(clip.prompt, str) else clip.prompt, self.config
-            )
-            for clip in clips
-        ]
-
-    def _checked(self, clip: _Clip, text_ids: list[int]) -> list[int]:
-        try:
-            check_text_ids(text_ids, self.config)
-        except ValueError as error:
-            raise ValueError(f"{clip.name}: `caption` cannot be used: {error}.") from error
-        return text_ids
-
-    def _tokenize(self, texts: list[str]) -> list[list[int]]:
-        return self.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
-
-    def _check_lengths(self, clips: list[_Clip], prefixes: list[list[int]]) -> None:
+    def _check_lengths(self, clips: list[_Clip]) -> None:
         """Of prompts that get dropped too: what is wrong with a clip must not depend on chance."""
         limit = self.config.max_position_embeddings
-        for clip, prefix in zip(clips, prefixes, strict=True):
-            length = len(prefix) + len(clip.visual_ids)
+        for clip in clips:
+            length = len(clip.prefix) + len(clip.visual_ids)
             if length > limit:
                 raise ValueError(
                     f"{clip.name}: the prompt and `codes` must fit into the context of {limit} tokens, got "
