@@ -4,7 +4,8 @@ import sys
 
 import pytest
 
-from lumos_hf.generation_defaults import OFFICIAL_DEFAULTS, resolve_default
+from lumos_hf.configuration_lumos import PIXELS_PER_SIZE_UNIT
+from lumos_hf.generation_defaults import OFFICIAL_DEFAULTS, SIZE_MULTIPLE, resolve_default
 
 
 def test_the_given_value_comes_before_the_checkpoints_and_that_before_the_official_one():
@@ -25,6 +26,10 @@ def test_official_images_have_one_frame_per_second():
     assert resolve_default("fps", None, {}, num_frames=5) == 12
     assert resolve_default("fps", None, {"default_fps": 8}, num_frames=1) == 8
     assert resolve_default("fps", 24, {}, num_frames=1) == 24
+
+
+def test_sizes_are_multiples_of_what_a_size_token_stands_for():
+    assert SIZE_MULTIPLE == PIXELS_PER_SIZE_UNIT
 
 
 def test_imports_go_one_way():

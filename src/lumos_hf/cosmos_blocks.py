@@ -396,14 +396,18 @@ class MidBlock3d(_LayeredBlock):
         self.resnets.append(ResidualBlock(channels, channels, dropout, norm))
 
 
+def _resamplers(resampler: type[nn.Module], level: Level) -> nn.ModuleList:
+    """One, or none where the size stays."""
+    is_resampled = level.spatial or level.temporal
+    return nn.ModuleList([resampler(level.out_channels, level.spatial, level.temporal)] if is_resampled else [])
+
+
 class DownBlock3d(_LayeredBlock):
     """A level of the encoder."""
 
     def __init__(self, level: Level, num_layers: int, dropout: float, norm: str) -> None:
         super().__init__(level, num_layers, dropout, norm)
-        self.downsamplers = nn.ModuleList()
-        if level.spatial or level.temporal:
-            self.downsamplers.append(Downsample3d(level.out_channels, level.spatial, level.temporal))
+        self.downsamplers = _resamplers(Downsample3d, level)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         hidden_states = super().forward(hidden_states)
@@ -417,9 +421,7 @@ class UpBlock3d(_LayeredBlock):
 
     def __init__(self, level: Level, num_layers: int, dropout: float, norm: str) -> None:
         super().__init__(level, num_layers, dropout, norm)
-        self.upsamplers = nn.ModuleList()
-        if level.spatial or level.temporal:
-            self.upsamplers.append(Upsample3d(level.out_channels, level.spatial, level.temporal))
+        self.upsamplers = _resamplers(Upsample3d, level)
 
     def forward(self, hidden_states: torch.Tensor, past: PastFrames | None = None) -> torch.Tensor:
         hidden_states = super().forward(hidden_states, past)

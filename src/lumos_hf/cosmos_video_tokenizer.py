@@ -17,9 +17,9 @@ from diffusers.models.autoencoders.vae import AutoencoderMixin, DecoderOutput
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.accelerate_utils import apply_forward_hook
-from diffusers.utils.torch_utils import is_compiled_module
 from torch import nn
 
+from .compiled_modules import is_compiled
 from .cosmos_blocks import (
     CosmosDecoder3d,
     CosmosEncoder3d,
@@ -282,11 +282,6 @@ class CosmosVideoTokenizer(ModelMixin, AutoencoderMixin, ConfigMixin):
         """Number of different indices, 64,000 for the default levels."""
         return self.quantizer.codebook_size
 
-    @property
-    def _has_compiled_decoder(self) -> bool:
-        """By `torch.compile(vqvae.decoder)` or by `vqvae.decoder.compile()`."""
-        return is_compiled_module(self.decoder) or self.decoder._compiled_call_impl is not None
-
     def enable_tiling(
         self,
         tile_sample_min_height: int | None = None,
@@ -376,7 +371,7 @@ class CosmosVideoTokenizer(ModelMixin, AutoencoderMixin, ConfigMixin):
             ValueError: if the shape, the dtype or the range of the indices is not as described.
         """
         self._check_indices(indices)
-        if torch.compiler.is_compiling() or self._has_compiled_decoder:
+        if torch.compiler.is_compiling() or is_compiled(self.decoder):
             video = self._decode_next(indices, None)
         else:
             video = self._decode_frame_by_frame(indices)
@@ -485,7 +480,7 @@ class CosmosVideoTokenizer(ModelMixin, AutoencoderMixin, ConfigMixin):
         if past is None:
             return self.decoder(latents)
         # A compiled decoder would be compiled again for every number of frames that are remembered.
-        with torch.compiler.set_stance("force_eager") if self._has_compiled_decoder else nullcontext():
+        with torch.compiler.set_stance("force_eager") if is_compiled(self.decoder) else nullcontext():
             video = self.decoder(latents, past)
         past.add(codes)
         return video

@@ -38,7 +38,8 @@ OFFICIAL_CHECKPOINTS: dict[str, dict[str, int | float]] = {
     }.items()
 }
 
-# A size token stands for so many pixels.
+# `PIXELS_PER_SIZE_UNIT` of configuration_lumos. That module imports transformers, and checkpoints carry it, so that it can
+# import nothing from here: a test keeps the two equal.
 SIZE_MULTIPLE = 32
 
 

@@ -160,8 +160,12 @@ def test_check_only_tries_what_is_here(release, tmp_path):
         ([OFFICIAL_REPOSITORY, "--checkpoint", "1B/sft"], "`--checkpoint` must be one of .*, got '1B/sft'"),
         ([], "Give either RELEASE and `--checkpoint`, or `--lumos`"),
         (["--lumos", "a/b", "--checkpoint", NAMES[0]], "`--checkpoint` goes with RELEASE"),
-        (["--lumos", "./nowhere/at/all"], "`lumos_dir` must be .* got './nowhere/at/all', a path that does not exist"),
-        (["--lumos", "cosmos/model"], "`lumos_dir` must be .* got 'cosmos/model', a path that does not exist"),
+        (["--lumos", "./nowhere/at/all"], "`--lumos` must be .* got './nowhere/at/all', a path that does not exist"),
+        (
+            ["./nowhere", "--checkpoint", NAMES[0]],
+            "`RELEASE` must be .* got './nowhere/.*', a path that does not exist",
+        ),
+        (["--lumos", "cosmos/model"], "`--lumos` must be .* got 'cosmos/model', a path that does not exist"),
     ],
 )
 def test_wrong_arguments(arguments, message, tmp_path, monkeypatch):
@@ -173,6 +177,20 @@ def test_wrong_arguments(arguments, message, tmp_path, monkeypatch):
     assert len(lines) == 1 and lines[0].startswith("Error: ")
     assert re.search(message, lines[0])
     assert [path.name for path in tmp_path.iterdir()] == ["cosmos"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [(["./nowhere", "--checkpoint", NAMES[0]], "`RELEASE`"), (["--lumos", "./nowhere"], "`--lumos`")],
+)
+def test_plans_name_the_options_too(arguments, name, tmp_path):
+    """What is missing is told in the words of the command."""
+    result = convert(
+        *arguments, "--cosmos", "./no/cosmos", "--text-tokenizer", "./no.json", "-o", tmp_path / "new", "--check-only"
+    )
+    assert result.exit_code == 2
+    names = [re.match(r"Missing: (`\S+`) must be an existing path", line)[1] for line in result.stderr.splitlines()]
+    assert names == [name, "`--cosmos`", "`--text-tokenizer`"]
 
 
 @pytest.mark.parametrize("arguments", [[OFFICIAL_REPOSITORY, "--checkpoint", NAMES[0]], ["--lumos", "someone/else"]])

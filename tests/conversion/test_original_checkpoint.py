@@ -211,7 +211,7 @@ def test_the_command(release, tmp_path, checkpoint):
 def test_errors_of_the_command_are_one_line(release, tmp_path):
     result = convert_command(release._replace(cosmos=tmp_path / "nowhere"), tmp_path / "checkpoint")
     assert result.exit_code == 2
-    assert "Error: `cosmos_dir` must be an existing path or a Hub location" in result.stderr
+    assert "Error: `--cosmos` must be an existing path or a Hub location" in result.stderr
 
 
 def convert_command(release, output, *options):

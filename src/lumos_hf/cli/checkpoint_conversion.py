@@ -29,11 +29,16 @@ CheckpointName = Annotated[
 ]
 OfficialModel = Annotated[
     str | None,
-    option(metavar="DIR_OR_REPO", help="The official model instead of a release: config.json and safetensors."),
+    option(
+        "--lumos",
+        metavar="DIR_OR_REPO",
+        help="The official model instead of a release: config.json and safetensors.",
+    ),
 ]
 CosmosTokenizer = Annotated[
     str | None,
     option(
+        "--cosmos",
         metavar="DIR_OR_REPO",
         help="NVIDIA's Cosmos-Tokenizer-DV4x8x8: encoder.jit and decoder.jit.",
         default="NVIDIA's repository",
@@ -78,11 +83,12 @@ CheckOnly = Annotated[
 
 
 def convert(
-    output: NewDirectory,
-    release: Release = None,
+    context: typer.Context,
+    output_dir: NewDirectory,
+    source: Release = None,
     checkpoint: CheckpointName = None,
-    lumos: OfficialModel = None,
-    cosmos: CosmosTokenizer = None,
+    lumos_dir: OfficialModel = None,
+    cosmos_dir: CosmosTokenizer = None,
     text_tokenizer: TextTokenizer = None,
     code_names: CodeNames = None,
     dtype: StoredDtype = None,
@@ -123,28 +129,29 @@ def convert(
         "dtype": None if dtype is None else dtype_named(dtype),
         "pipeline_defaults": {name: value for name, value in defaults.items() if value is not None},
     }
-    if release is not None and lumos is None:
+    if source is not None and lumos_dir is None:
         if code_names is not None:
             raise ValueError("`--code-names` goes with `--lumos`; RELEASE has a file of its own.")
-        options |= {"cosmos_dir": cosmos, "text_tokenizer": text_tokenizer}
+        options |= {"cosmos_dir": cosmos_dir, "text_tokenizer": text_tokenizer}
         checkpoint = check_checkpoint(checkpoint)
         if check_only:
-            return _report_plan(conversion.plan_official_release(release, checkpoint, output, **options), output)
-        conversion.convert_official_release(release, checkpoint, output, name=name, **options)
-    elif lumos is not None and release is None:
+            plan = conversion.plan_official_release(source, checkpoint, output_dir, **options)
+            return _report_plan(plan, output_dir, context)
+        conversion.convert_official_release(source, checkpoint, output_dir, name=name, **options)
+    elif lumos_dir is not None and source is None:
         if checkpoint is not None:
             raise ValueError("`--checkpoint` goes with RELEASE, got `--lumos`.")
         options |= {"code_names": code_names}
         if check_only:
-            plan = conversion.plan_conversion(lumos, cosmos, text_tokenizer, output, **options)
-            return _report_plan(plan, output)
-        conversion.convert_original_checkpoint(lumos, cosmos, text_tokenizer, output, name=name, **options)
+            plan = conversion.plan_conversion(lumos_dir, cosmos_dir, text_tokenizer, output_dir, **options)
+            return _report_plan(plan, output_dir, context)
+        conversion.convert_original_checkpoint(lumos_dir, cosmos_dir, text_tokenizer, output_dir, name=name, **options)
     else:
         raise ValueError("Give either RELEASE and `--checkpoint`, or `--lumos`.")
-    typer.echo(f"Wrote {output}. Try it: lumos-hf generate PROMPT --model {output}")
+    typer.echo(f"Wrote {output_dir}. Try it: lumos-hf generate PROMPT --model {output_dir}")
 
 
-def _report_plan(plan: "ConversionPlan", output: Path) -> None:
+def _report_plan(plan: "ConversionPlan", output: Path, context: Any) -> None:
     typer.echo(f"Would write {output}:")
     for line in plan.written:
         typer.echo(f"  {line}")
@@ -152,7 +159,7 @@ def _report_plan(plan: "ConversionPlan", output: Path) -> None:
     for source, size in plan.downloaded.items():
         typer.echo(f"Would download {size / 1e9:.2f} GB from {source}.")
     for line in plan.missing:
-        typer.secho(f"Missing: {line}", fg=typer.colors.RED, err=True)
+        typer.secho(f"Missing: {context.command.in_terms_of_options(line)}", fg=typer.colors.RED, err=True)
     if plan.missing:
         raise typer.Exit(2)
     typer.echo("Nothing is missing.")

@@ -19,14 +19,13 @@ class Command(TyperCommand):
         except (ValueError, OSError) as error:
             if context.find_root().params["debug"]:
                 traceback.print_exception(error)
-            typer.secho(f"Error: {self._with_options(str(error))}", fg=typer.colors.RED, err=True)
+            typer.secho(f"Error: {self.in_terms_of_options(str(error))}", fg=typer.colors.RED, err=True)
             raise typer.Exit(2) from error
 
-    def _with_options(self, message: str) -> str:
+    def in_terms_of_options(self, message: str) -> str:
         """A message that names arguments of Python, with the options of the command in their place."""
-        options = {
-            parameter.name: max(parameter.opts, key=len)
+        names = {
+            parameter.name: max(parameter.opts, key=len) if isinstance(parameter, TyperOption) else parameter.metavar
             for parameter in self.params
-            if isinstance(parameter, TyperOption)
         }
-        return re.sub(r"`(\w+)`", lambda match: f"`{options.get(match[1], match[1])}`", message)
+        return re.sub(r"`(\w+)`", lambda match: f"`{names.get(match[1]) or match[1]}`", message)

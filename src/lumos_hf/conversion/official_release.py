@@ -3,7 +3,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict, Unpack
 
 import torch
 from diffusers.utils import logging
@@ -78,6 +78,8 @@ def convert_official_release(
     """
     check_checkpoint(checkpoint)
     check_new_directory("output_dir", Path(output_dir))
+    # Under the name that it has here; what is downloaded is kept for the conversion.
+    local_source("source", f"{source}/{checkpoint}", LUMOS_FILES)
     code_names = _find_code_names(source, download=True)
     if text_tokenizer is None and code_names is not None:
         try:
@@ -93,36 +95,49 @@ def convert_official_release(
         code_names=code_names,
         dtype=dtype,
         name=name,
-        pipeline_defaults={**OFFICIAL_CHECKPOINTS[checkpoint], **(pipeline_defaults or {})},
+        pipeline_defaults=_defaults_of(checkpoint, pipeline_defaults),
     )
 
 
+class ReleaseOptions(TypedDict, total=False):
+    """The optional arguments of [`convert_official_release`] that a plan depends on."""
+
+    cosmos_dir: str | Path | None
+    text_tokenizer: str | Path | None
+    dtype: str | torch.dtype | None
+    pipeline_defaults: Mapping[str, int | float] | None
+
+
 def plan_official_release(
-    source: str | Path,
-    checkpoint: str,
-    output_dir: str | Path,
-    *,
-    cosmos_dir: str | Path | None = None,
-    text_tokenizer: str | Path | None = None,
-    dtype: str | torch.dtype | None = None,
-    pipeline_defaults: Mapping[str, int | float] | None = None,
+    source: str | Path, checkpoint: str, output_dir: str | Path, **options: Unpack[ReleaseOptions]
 ) -> ConversionPlan:
-    """What [`convert_official_release`] would do. Nothing is written, and nothing downloaded but lists of files."""
+    """
+    What [`convert_official_release`] would do with these arguments. Nothing is written, and nothing downloaded but lists of
+    files.
+
+    Raises:
+        ValueError: if there is no such checkpoint, or `dtype` or `pipeline_defaults` is none.
+    """
     check_checkpoint(checkpoint)
     try:
         code_names = _find_code_names(source, download=False)
     except OSError:
         # It is told of the checkpoint, which comes from the same repository.
         code_names = None
-    return plan_conversion(
+    plan = plan_conversion(
         f"{source}/{checkpoint}",
-        cosmos_dir,
-        text_tokenizer,
+        options.get("cosmos_dir"),
+        options.get("text_tokenizer"),
         output_dir,
         code_names=code_names,
-        dtype=dtype,
-        pipeline_defaults={**OFFICIAL_CHECKPOINTS[checkpoint], **(pipeline_defaults or {})},
+        dtype=options.get("dtype"),
+        pipeline_defaults=_defaults_of(checkpoint, options.get("pipeline_defaults")),
     )
+    return plan._replace(missing=[line.replace("`lumos_dir`", "`source`") for line in plan.missing])
+
+
+def _defaults_of(checkpoint: str, given: Mapping[str, int | float] | None) -> dict[str, int | float]:
+    return {**OFFICIAL_CHECKPOINTS[checkpoint], **(given or {})}
 
 
 def check_checkpoint(checkpoint: str | None) -> str:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from diffusers.utils.torch_utils import is_compiled_module
 
+from ..compiled_modules import is_compiled
 from ..frame_attention import left_padding_mask
 from ..modeling_lumos import LumosCausalLMOutput, LumosForCausalLM
 from ..token_layout import derive_layout
@@ -140,11 +140,6 @@ class GuidanceBranch:
         self.cache.thin(length - self._num_whole * self._history.frame_length, kept)
         self._num_forgotten += length - self.cache.get_seq_length()
         self._num_whole = int(self._history.window)
-
-
-def is_compiled(module: torch.nn.Module) -> bool:
-    """Whether calls of a module run a graph of `torch.compile`, by either of its two forms."""
-    return is_compiled_module(module) or module._compiled_call_impl is not None
 
 
 @torch.compiler.set_stance("force_eager")
