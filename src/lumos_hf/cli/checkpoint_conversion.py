@@ -183,7 +183,7 @@ def export(
 
 def export_remote_code(
     model: Annotated[Path, option(metavar="DIR", help="The checkpoint.", exists=True)],
-    output: Annotated[Path, option(metavar="DIR", help="The directory to write, which must be new.")],
+    output: NewDirectory,
 ) -> None:
     """
     Copy a checkpoint together with all of its code.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from .model_loading import check_device, check_model, own_device
-from .options import CLIPS, COLUMNS, MACHINE, MAX_PIXELS_TEXT, NewDirectory, number, option
+from .options import CLIPS, COLUMNS, MACHINE, MAX_PIXELS_TEXT, Device, NewDirectory, number, option
 
 
 if TYPE_CHECKING:
@@ -108,9 +108,6 @@ ClipsPerShard = Annotated[
     int,
     number("The number of clips in a file; so many at most are done again after a kill.", MACHINE, default=True),
 ]
-EncodingDevice = Annotated[
-    str | None, option(metavar="DEVICE", help="Such as cpu, cuda:1.", default="a GPU, or cpu", panel=MACHINE)
-]
 
 # Of import-tokenized.
 OfficialSet = Annotated[
@@ -192,7 +189,7 @@ def tokenize(
     batch_size: BatchSize = 8,
     num_proc: NumReaders = 0,
     clips_per_shard: ClipsPerShard = 256,
-    device: EncodingDevice = None,
+    device: Device = None,
 ) -> None:
     """
     Turn images and videos with captions into a tokenised set to train on.
