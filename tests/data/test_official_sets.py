@@ -421,15 +421,17 @@ def test_the_context_limits_what_the_collator_takes_and_nothing_else(official, t
 
 
 @needs_public_sets
-def test_public_items_can_be_trained_on(tmp_path):
-    import_tokenized_dataset(PUBLIC / "test_image", tmp_path / "output")
+@pytest.mark.slow
+@pytest.mark.parametrize("name, batch_size", [("test_image", 2), ("test_video", 1)])
+def test_public_items_can_be_trained_on(name, batch_size, tmp_path):
+    import_tokenized_dataset(PUBLIC / name, tmp_path / "output")
     config = LumosConfig(hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=1)
     trainer = Trainer(
         LumosForCausalLM(config),
         TrainingArguments(
             tmp_path / "training",
             max_steps=1,
-            per_device_train_batch_size=2,
+            per_device_train_batch_size=batch_size,
             remove_unused_columns=False,
             report_to="none",
             optim="sgd",
