@@ -15,21 +15,17 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.utils.logging import get_logger
 from transformers import PreTrainedTokenizerBase
 
-from .argument_checks import check_integer, check_number, is_number
+from .argument_checks import is_number
 from .configuration_lumos import LumosConfig
 from .decoding.approximations import DecodingApproximations, resolve_approximations
-from .generation_defaults import resolve_default
-from .token_layout import PIXELS_PER_SIZE_UNIT
+from .generation_defaults import check_settings, resolve_default
+from .token_layout import PIXELS_PER_SIZE_UNIT, UNKNOWN_CODE
 from .video_processor_lumos import ImageInput, VideoInput, crop_budget
 
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 CALLBACK_TENSOR_INPUTS = ["latents", "predicted"]
-# Beyond it guided logits leave float32 no digits.
-MAX_GUIDANCE_SCALE = 1e6
 MAX_LORA_SCALE = 1e6
-# Nothing larger can be meant; what really fits depends on the checkpoint and is checked with it.
-MAX_INTEGER = 10**6
 
 IntegerRows = torch.Tensor | np.ndarray | Sequence[int] | Sequence[Sequence[int]]
 
@@ -111,11 +107,13 @@ class CallInputs:
 
     def _fill_in_defaults(self, pipeline_config: dict[str, Any]) -> None:
         self.num_frames = resolve_default("num_frames", self.num_frames, pipeline_config)
-        check_integer("num_frames", self.num_frames, maximum=MAX_INTEGER)
+        check_settings(num_frames=self.num_frames)
         self.fps = resolve_default("fps", self.fps, pipeline_config, self.num_frames)
         if self.num_inference_steps is None:
             num_steps = resolve_default("num_inference_steps", None, pipeline_config)
             self.num_inference_steps = resolve_approximations(self.approximations).reduced_steps(num_steps)
+        if self.num_videos_per_prompt is None:
+            self.num_videos_per_prompt = 1
         for name in ("guidance_scale", "history_mask_ratio"):
             setattr(self, name, resolve_default(name, getattr(self, name), pipeline_config))
         if self.image is None and self.video is None and self.latents is None:
@@ -127,13 +125,15 @@ class CallInputs:
             self.callback_on_step_end_tensor_inputs = ["latents"]
 
     def _check_numbers(self) -> None:
-        for name in ("height", "width"):
-            if getattr(self, name) is not None:
-                check_integer(name, getattr(self, name), multiple_of=PIXELS_PER_SIZE_UNIT, maximum=MAX_INTEGER)
-        for name in ("fps", "num_inference_steps", "num_videos_per_prompt"):
-            check_integer(name, getattr(self, name), maximum=MAX_INTEGER)
-        check_guidance_scale(self.guidance_scale)
-        check_number("history_mask_ratio", self.history_mask_ratio, maximum=1)
+        check_settings(
+            height=self.height,
+            width=self.width,
+            fps=self.fps,
+            num_inference_steps=self.num_inference_steps,
+            guidance_scale=self.guidance_scale,
+            history_mask_ratio=self.history_mask_ratio,
+            num_videos_per_prompt=self.num_videos_per_prompt,
+        )
 
     def _check_callback(self) -> None:
         if self.callback_on_step_end is not None and not callable(self.callback_on_step_end):
@@ -210,9 +210,10 @@ class CallInputs:
         if latents.is_floating_point() or latents.is_complex() or latents.dtype == torch.bool:
             raise ValueError(f"`latents` must have an integer dtype, since they are codes, got {latents.dtype}.")
         low, high = (int(bound) for bound in latents.long().aminmax())
-        if low < 0 or high >= config.visual_vocab_size:
+        if low < UNKNOWN_CODE or high >= config.visual_vocab_size:
             raise ValueError(
-                f"`latents` must be codes from 0 to {config.visual_vocab_size - 1}, got values from {low} to {high}."
+                f"`latents` must be codes from 0 to {config.visual_vocab_size - 1}, or {UNKNOWN_CODE} where they are to be "
+                f"made, got values from {low} to {high}."
             )
         max_frames = -(-(self._num_frames - 1) // config.temporal_compression) + 1
         if latents.shape[1] > max_frames:
@@ -342,13 +343,6 @@ def check_context(prefixes: dict[str, list[list[int]]], num_visual_ids: int, con
             f"{limit} tokens, got {length}, of which {num_visual_ids} are visual and {num_text_ids} are those of `{name}`: "
             f"use {cure}."
         )
-
-
-def check_guidance_scale(value: Any) -> None:
-    """Checks a guidance scale, given or set by a callback."""
-    check_number("guidance_scale", value)
-    if value > MAX_GUIDANCE_SCALE:
-        raise ValueError(f"`guidance_scale` must be at most {MAX_GUIDANCE_SCALE:g}, got {value}.")
 
 
 def check_callback_outputs(outputs: Any, latents: torch.Tensor) -> dict[str, Any]:

@@ -42,6 +42,11 @@ OFFICIAL_CHECKPOINTS: dict[str, dict[str, int | float]] = {
 # import nothing from here: a test keeps the two equal.
 SIZE_MULTIPLE = 32
 
+# Beyond it guided logits leave float32 no digits.
+MAX_GUIDANCE_SCALE = 1e6
+# Nothing larger can be meant; what really fits depends on the checkpoint and is checked with it.
+MAX_INTEGER = 10**6
+
 
 def resolve_default(name: str, value: Any, pipeline_config: Mapping[str, Any], num_frames: int | None = None) -> Any:
     """
@@ -73,12 +78,13 @@ def check_settings(
     Checks the arguments of those names; None is let through, since something else will stand for it.
 
     Raises:
-        ValueError: if one is not what it may be: sizes are positive multiples of 32, counts positive integers,
-            `guidance_scale` a finite number of at least 0, `history_mask_ratio` a number from 0 to 1.
+        ValueError: if one is not what it may be: sizes are positive multiples of 32, counts positive integers, both of at
+            most [`MAX_INTEGER`], `guidance_scale` a number from 0 to [`MAX_GUIDANCE_SCALE`], `history_mask_ratio` a number
+            from 0 to 1.
     """
     for name, size in (("height", height), ("width", width)):
         if size is not None:
-            check_integer(name, size, multiple_of=SIZE_MULTIPLE)
+            check_integer(name, size, multiple_of=SIZE_MULTIPLE, maximum=MAX_INTEGER)
     for name, count in (
         ("num_frames", num_frames),
         ("fps", fps),
@@ -86,8 +92,10 @@ def check_settings(
         ("num_videos_per_prompt", num_videos_per_prompt),
     ):
         if count is not None:
-            check_integer(name, count)
+            check_integer(name, count, maximum=MAX_INTEGER)
     if guidance_scale is not None:
         check_number("guidance_scale", guidance_scale)
+        if guidance_scale > MAX_GUIDANCE_SCALE:
+            raise ValueError(f"`guidance_scale` must be at most {MAX_GUIDANCE_SCALE:g}, got {guidance_scale}.")
     if history_mask_ratio is not None:
         check_number("history_mask_ratio", history_mask_ratio, maximum=1)

@@ -31,7 +31,6 @@ from .call_inputs import (
     as_list,
     check_callback_outputs,
     check_context,
-    check_guidance_scale,
     check_rows_of_given,
     read_pixels,
     rows_without_padding,
@@ -40,7 +39,7 @@ from .call_inputs import (
 from .cosmos_video_tokenizer import CosmosVideoTokenizer
 from .decoding.approximations import DecodingApproximations
 from .decoding.frame_decoder import FrameDecoder
-from .generation_defaults import resolve_default
+from .generation_defaults import check_settings, resolve_default
 from .hub.lora_loader import LumosLoraLoaderMixin, lora_scale
 from .hub.pipeline_repository import PipelineRepositoryMixin
 from .modeling_lumos import LumosForCausalLM
@@ -196,7 +195,9 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
 
     @guidance_scale.setter
     def guidance_scale(self, value: float) -> None:
-        check_guidance_scale(value)
+        if value is None:
+            raise ValueError("`guidance_scale` must be a finite number of at least 0, got None.")
+        check_settings(guidance_scale=value)
         self._call_state.guidance_scale = value
 
     @property
@@ -296,7 +297,8 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
             attention_mask (`torch.Tensor` of the shape of `input_ids`, *optional*):
                 0 where `input_ids` are padding, on either side.
             latents (`torch.LongTensor` of shape `(B, t, h, w)`, *optional*):
-                Codes of the first latent frames, one row per prompt or one for all, instead of `image` or `video`.
+                Codes of the first latent frames, one row per prompt or one for all, instead of `image` or `video`. -1
+                stands for a code to make, anywhere; the others stay as they are, and are seen by later frames.
             output_type (`str`, defaults to `"pil"`):
                 `"pil"`, `"np"`, `"pt"` or `"latent"`, see [`LumosPipelineOutput`].
             return_dict (`bool`, defaults to `True`):
@@ -456,7 +458,7 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
         self, batch_size: int, num_frames: int, height: int, width: int, latents: torch.Tensor | None = None
     ) -> torch.LongTensor:
         """
-        Codes `(batch_size, t, h, w)` to decode into: given ones first, then `UNKNOWN_CODE`.
+        Codes `(batch_size, t, h, w)` to decode into: given ones first, `UNKNOWN_CODE` where they are to be made.
 
         Args:
             batch_size (`int`): videos to make.
@@ -475,15 +477,16 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
         """What [`__call__`] does up to pixels. Yields the codes `(B, 1, h, w)` of every frame, given ones first."""
         with lora_scale(self.transformer, inputs.lora_scale):
             decoder, codes, num_given = self._prepare(inputs)
-        state = self._last_call = CallState(
-            inputs.guidance_scale, (codes.shape[1] - num_given) * len(decoder.timesteps)
-        )
+        is_given = codes != UNKNOWN_CODE
+        num_made = int((~is_given).any(dim=(0, 2, 3)).sum())
+        state = self._last_call = CallState(inputs.guidance_scale, num_made * len(decoder.timesteps))
         for frame in range(num_given):
             yield codes[:, frame : frame + 1]
         with self.progress_bar(total=state.num_timesteps) as progress_bar:
             for frame in range(num_given, codes.shape[1]):
-                latents = codes[:, frame]
-                for timestep in decoder.timesteps:
+                latents = predicted = codes[:, frame]
+                decoder.begin_frame(latents)
+                for timestep in [] if is_given[:, frame].all() else decoder.timesteps:
                     state.current_timestep = timestep
                     with lora_scale(self.transformer, inputs.lora_scale):
                         latents, predicted = decoder.step(latents, timestep, state.guidance_scale)
@@ -497,11 +500,11 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
                 if state.interrupt:
                     break
                 with lora_scale(self.transformer, inputs.lora_scale):
-                    decoder.append(codes[:, frame])
+                    decoder.append(codes[:, frame], is_given[:, frame])
         state.current_timestep = None
 
     def _prepare(self, inputs: CallInputs) -> tuple[FrameDecoder, torch.LongTensor, int]:
-        """A decoder, the codes `(B, t, h, w)` to decode into, and how many of their frames are given."""
+        """A decoder, the codes `(B, t, h, w)` to decode into, and how many of the first frames are given whole."""
         # 1. Read what is given, which may decide on the size
         pixels = read_pixels(inputs, self)
         height, width = self._size(inputs, pixels)
@@ -534,7 +537,8 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
         latents = inputs.latents if pixels is None else self.encode_video(pixels)
         batch_size = len(prefixes) * inputs.num_videos_per_prompt
         codes = self.prepare_latents(batch_size, inputs.num_frames, height, width, latents)
-        num_given = 0 if latents is None else latents.shape[1]
+        # Whether a frame and all before it are whole.
+        num_given = int((codes != UNKNOWN_CODE).all(dim=(0, 2, 3)).cumprod(dim=0).sum())
 
         decoder = FrameDecoder(
             self.transformer,

@@ -274,6 +274,7 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):
         return_dict: bool = True,
         order: torch.Tensor | None = None,
         confidence_threshold: float | None = None,
+        num_to_decide: torch.Tensor | None = None,
     ) -> MaskDecodingSchedulerOutput | tuple[torch.Tensor, torch.Tensor]:
         """
         Decode one step of a frame. Each step has to be taken once and in order, as the temperature decays with it.
@@ -289,6 +290,7 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):
             return_dict (`bool`): return a [`MaskDecodingSchedulerOutput`] rather than a tuple.
             order (`torch.LongTensor` of shape `(n,)`, *optional*): see [`mask_least_confident`].
             confidence_threshold (`float`, *optional*): see [`mask_least_confident`].
+            num_to_decide (`torch.LongTensor` of shape `(B,)`, *optional*): see [`mask_lengths`].
 
         Returns:
             [`MaskDecodingSchedulerOutput`] or `(prev_sample, pred_original_sample)`.
@@ -315,7 +317,7 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):
         )
         codes, probabilities = codes.view(sample.shape), probabilities.view(sample.shape)
         prev_sample = self.mask_least_confident(
-            codes, probabilities, sample, step_index, confidence_uniforms, order, confidence_threshold
+            codes, probabilities, sample, step_index, confidence_uniforms, order, confidence_threshold, num_to_decide
         )
         pred_original_sample = torch.where(sample == self.config.mask_value, codes, sample)
 
@@ -407,6 +409,7 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):
         uniforms: torch.Tensor | None = None,
         order: torch.Tensor | None = None,
         confidence_threshold: float | None = None,
+        num_to_decide: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """
         Take the sampled codes of the undecided positions over and mask the least confident of them again. Advances
@@ -426,6 +429,7 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):
                 Codes at least as probable as this are kept, though the schedule would mask them again, and at least
                 one more code per step is, so that a frame may be complete early (confidence-aware parallel decoding,
                 Fast-dLLM, arXiv 2505.22618).
+            num_to_decide (`torch.LongTensor` of shape `(B,)`, *optional*): see [`mask_lengths`].
 
         Returns:
             `torch.LongTensor` of shape `(B, n)`: the frame after this step.
@@ -460,7 +464,7 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):
         else:
             check_shape("order", order, sample.shape[-1:])
             confidence = torch.where(undecided, -order.argsort().float(), torch.inf)
-        mask_lengths = self.mask_lengths(sample, step_index)
+        mask_lengths = self.mask_lengths(sample, step_index, num_to_decide)
         if confidence_threshold is None:
             masked = mask_lowest(confidence, mask_lengths) & undecided
         else:
@@ -491,23 +495,31 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):
             return confidence
         return confidence + self.temperature * gumbel_noise(uniforms.to(confidence))
 
-    def mask_lengths(self, sample: torch.Tensor, timestep: int | torch.Tensor) -> torch.Tensor:
+    def mask_lengths(
+        self, sample: torch.Tensor, timestep: int | torch.Tensor, num_to_decide: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """
-        How many positions of each row stay masked after a step: the schedule's share of all n positions, rounded down
-        in float32, but at least one position fewer than before and at least one. (The last step masks nothing, see
-        [`mask_least_confident`].)
+        How many positions of each row stay masked after a step: the schedule's share of the positions that the row had to
+        decide, rounded down in float32, but at least one position fewer than before and at least one. (The last step masks
+        nothing, see [`mask_least_confident`].)
 
         Args:
             sample (`torch.LongTensor` of shape `(B, n)`): the frame before the step.
             timestep (`int` or `torch.Tensor`): a value of `timesteps`.
+            num_to_decide (`torch.LongTensor` of shape `(B,)`, *optional*):
+                How many positions of each row were masked before the first step: fewer than n where codes are given, as
+                for inpainting with MaskGIT (arXiv 2202.04200, section 4.3). None stands for n.
 
         Returns:
             `torch.LongTensor` of shape `(B,)`.
         """
         progress = torch.tensor((self._step_index(timestep) + 1) / self.num_inference_steps, dtype=torch.float32)
-        scheduled = int(torch.floor(sample.shape[-1] * mask_ratio(progress, self.config.mask_schedule)))
+        ratio = mask_ratio(progress, self.config.mask_schedule)
+        if num_to_decide is None:
+            num_to_decide = sample.new_full(sample.shape[:1], sample.shape[-1])
+        scheduled = torch.floor(num_to_decide * ratio).to(num_to_decide.dtype)
         num_undecided = (sample == self.config.mask_value).sum(dim=-1)
-        return (num_undecided - 1).clamp(max=scheduled).clamp(min=1)
+        return (num_undecided - 1).minimum(scheduled).clamp(min=1)
 
     def add_noise(
         self,

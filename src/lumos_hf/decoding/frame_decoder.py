@@ -6,7 +6,7 @@ Shape suffixes: B videos, t latent frames, h and w rows and columns of codes, n 
 """
 
 import copy
-from typing import cast
+from typing import Any, cast
 
 import torch
 
@@ -40,6 +40,9 @@ class FrameDecoder:
 
         H      = H and mask(x)
 
+    Codes of `x` that are given are history as they are: a frame that is given whole is not masked at all, and of one that
+    is given in part the given codes stay.
+
     Everything that a call changes is in here: the scheduler with its temperature (a copy), what is cached, what earlier
     steps left for later ones. So any number of decoders may take turns, also in several threads.
 
@@ -51,9 +54,9 @@ class FrameDecoder:
         negative_prefixes (`list[list[int]]`): the same for what guidance leads away from; empty lists for no prompt.
         header_ids (`list[int]`): token ids from `video_start` up to the first frame.
         codes (`torch.LongTensor` of shape `(B, t, h, w)`):
-            Given frames first, then `UNKNOWN_CODE`. B is the number of prompts or a multiple of it; the rows of a prompt
-            are neighbours, with the same given frames.
-        num_given (`int`): how many frames are given. They are history as they are.
+            Given frames first, then whatever is to be made. B is the number of prompts or a multiple of it; the rows of a
+            prompt are neighbours, with the same given frames.
+        num_given (`int`): how many frames are given whole in all rows. They are history as they are.
         num_inference_steps (`int`): steps per frame.
         history_mask_ratio (`float`): share of a finished frame's tokens that is masked, in [0, 1]; at least one is.
         approximations ([`DecodingApproximations`]): what to leave out.
@@ -97,12 +100,28 @@ class FrameDecoder:
         # Token ids of the frames made so far, as later frames see them.
         self._history: list[torch.Tensor] = []
         self._branches: list[GuidanceBranch] = []
+        # Of the frame in hand, where codes of it are given: how many each row has to decide, None for all.
+        self._num_to_decide: torch.Tensor | None = None
 
     @property
     def timesteps(self) -> torch.Tensor:
         """The steps of every frame, in order."""
         # The constructor sets them.
         return cast(torch.Tensor, self.scheduler.timesteps)
+
+    def begin_frame(self, latents: torch.Tensor) -> None:
+        """
+        To be called before the first step of a frame of which codes are given.
+
+        The steps then keep their share of the codes that a row has to decide, instead of its share of all codes. A row
+        that has none to decide draws no random numbers, and keeps its temperature: as if it had not been there.
+
+        Args:
+            latents: the given codes, `(B, h, w)`, `UNKNOWN_CODE` where they are to be made.
+        """
+        num_to_decide = (latents == UNKNOWN_CODE).flatten(1).sum(dim=1)
+        is_plain = bool((num_to_decide == latents[0].numel()).all())
+        self._num_to_decide = None if is_plain else num_to_decide
 
     def step(
         self, latents: torch.Tensor, timestep: int | torch.Tensor, guidance_scale: float
@@ -121,14 +140,45 @@ class FrameDecoder:
         """
         branches = self._branches_up_to_date(is_guided=guidance_scale > 1)
         take_step = self._step_in_parts if self.scheduler.has_standard_step else self._step_with_all_logits
+        temperature = self.scheduler.temperature
         sample, predicted = take_step(branches, latents, timestep, guidance_scale)
+        if self._resting_rows is not None:
+            self.scheduler.temperature = self._temperature_of_resting_rows(temperature)
         return sample.view_as(latents), predicted.view_as(latents)
 
-    def append(self, latents: torch.Tensor) -> None:
-        """Makes history of a finished frame `(B, h, w)`, masked in part. Branches read it before their next step."""
+    def append(self, latents: torch.Tensor, is_given: torch.Tensor | None = None) -> None:
+        """
+        Makes history of a finished frame, masked in part. Branches read it before their next step.
+
+        Args:
+            latents: its codes, `(B, h, w)`.
+            is_given: which of them are given, `(B, h, w)`, and so stay. In a row that is given whole nothing is masked, not
+                even the new lines.
+        """
         frame = frame_ids_from_codes(latents, self.transformer.config)
-        frame[:, self.history_mask_positions] = self.transformer.config.mask_token_id
-        self._history.append(frame)
+        masked = torch.zeros_like(frame, dtype=torch.bool)
+        masked[:, self.history_mask_positions] = True
+        if is_given is not None:
+            masked[:, self._positions] &= ~is_given.flatten(1)
+            masked &= ~is_given.flatten(1).all(dim=1, keepdim=True)
+        self._history.append(frame.masked_fill(masked, self.transformer.config.mask_token_id))
+        self._num_to_decide = None
+
+    @property
+    def _resting_rows(self) -> torch.Tensor | None:
+        """Rows `(B,)` that have nothing to decide in this frame, None for none."""
+        if self._num_to_decide is None or bool(self._num_to_decide.all()):
+            return None
+        return self._num_to_decide == 0
+
+    def _temperature_of_resting_rows(self, before: float | torch.Tensor) -> torch.Tensor:
+        """The temperature after a step, `(B, 1)`, which resting rows keep."""
+        resting = cast(torch.Tensor, self._resting_rows)[:, None]
+        before, after = (
+            torch.as_tensor(value, dtype=torch.float32, device=resting.device)
+            for value in (before, self.scheduler.temperature)
+        )
+        return torch.where(resting, before, after)
 
     def _branches_up_to_date(self, is_guided: bool) -> list[GuidanceBranch]:
         """The branch with the prompt, and with guidance the other one, both with all of the history."""
@@ -164,9 +214,7 @@ class FrameDecoder:
         """
         sample = latents.flatten(1)
         undecided = sample == UNKNOWN_CODE
-        token_uniforms, confidence_uniforms = self.scheduler.draw_uniforms(
-            sample.shape, self._generator, sample.device
-        )
+        token_uniforms, confidence_uniforms = self._draw_uniforms(sample)
         undecided_uniforms = token_uniforms[undecided]
         hidden_states = self._hidden_states(self._shortcuts.branches_to_run(branches, timestep), latents)
         hidden_states = self._shortcuts.complete(hidden_states, undecided, timestep, is_guided=len(branches) > 1)
@@ -174,9 +222,25 @@ class FrameDecoder:
         predicted = sample.masked_scatter(undecided, codes)
         probabilities = probabilities.new_ones(sample.shape).masked_scatter(undecided, probabilities)
         sample = self.scheduler.mask_least_confident(
-            predicted, probabilities, sample, timestep, confidence_uniforms, **self._shortcuts.keep_rule
+            predicted, probabilities, sample, timestep, confidence_uniforms, **self._keep_rule
         )
         return sample, predicted
+
+    @property
+    def _keep_rule(self) -> dict[str, Any]:
+        """What decides which codes a step keeps, beside their probabilities; by the names that the scheduler has for it."""
+        return self._shortcuts.keep_rule | {"num_to_decide": self._num_to_decide}
+
+    def _draw_uniforms(self, sample: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The random numbers of a step; of generators of their own, resting rows draw none."""
+        resting = self._resting_rows
+        if resting is None or not isinstance(self._generator, (list, tuple)):
+            return self.scheduler.draw_uniforms(sample.shape, self._generator, sample.device)
+        generators = [each for each, rests in zip(self._generator, resting.tolist(), strict=True) if not rests]
+        drawn = self.scheduler.draw_uniforms((len(generators), sample.shape[1]), generators, sample.device)
+        zeros = torch.zeros(sample.shape, device=sample.device)
+        token_uniforms, confidence_uniforms = (zeros.index_copy(0, (~resting).nonzero()[:, 0], each) for each in drawn)
+        return token_uniforms, confidence_uniforms
 
     def _step_with_all_logits(
         self,
@@ -189,7 +253,9 @@ class FrameDecoder:
         everywhere = torch.ones_like(latents.flatten(1), dtype=torch.bool)
         logits = self._all_logits(self._shortcuts.branches_to_run(branches, timestep), latents)
         logits = self._shortcuts.complete(logits, everywhere, timestep, is_guided=len(branches) > 1)
-        rule = {name: value for name, value in self._shortcuts.keep_rule.items() if value is not None}
+        rule = {name: value for name, value in self._keep_rule.items() if value is not None}
+        if self._resting_rows is not None:
+            rule["uniforms"] = self._draw_uniforms(latents.flatten(1))
         output = self.scheduler.step(
             guide(logits, guidance_scale).unflatten(0, everywhere.shape),
             timestep,
