@@ -89,7 +89,8 @@ def test_the_call_has_the_agreed_arguments():
         == (
             "prompt negative_prompt image video height width num_frames fps num_inference_steps guidance_scale "
             "history_mask_ratio num_videos_per_prompt generator input_ids attention_mask latents output_type return_dict "
-            "callback_on_step_end callback_on_step_end_tensor_inputs approximations attention_kwargs"
+            "callback_on_step_end callback_on_step_end_tensor_inputs approximations attention_kwargs mask preserve_unmasked "
+            "strength prompt_segments temporal_tile_size temporal_overlap"
         ).split()
     )
 
@@ -1445,7 +1446,7 @@ BAD_INPUTS = {
         r"`output_type` must be one of \['pil', 'np', 'pt', 'latent'\], got 'mp4'",
     ),
     "context": (
-        {"num_frames": 81},
+        {"num_frames": 81, "temporal_tile_size": 81},
         r"must not be longer than the context .* \(`max_position_embeddings`\), 512 tokens, got 8\d\d, of which 843 are",
     ),
     "approximations": (

@@ -1,6 +1,7 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
 """The arguments of a call of the pipeline: completed, checked, read. Whatever is wrong is said before any work."""
 
+import math
 import numbers
 import re
 from collections.abc import Callable, Sequence
@@ -15,12 +16,14 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.utils.logging import get_logger
 from transformers import PreTrainedTokenizerBase
 
-from .argument_checks import is_number
+from .argument_checks import check_integer, check_number, is_number
 from .configuration_lumos import LumosConfig
 from .decoding.approximations import DecodingApproximations, resolve_approximations
-from .generation_defaults import check_settings, resolve_default
+from .decoding.masks import MaskInput
+from .decoding.prompt_segments import Segments, captions_by_latent_frame, rows_of_segments
+from .generation_defaults import OFFICIAL_DEFAULTS, check_settings, resolve_default
 from .token_layout import PIXELS_PER_SIZE_UNIT, UNKNOWN_CODE
-from .video_processor_lumos import ImageInput, VideoInput, crop_budget
+from .video_processor_lumos import ImageInput, VideoInput, crop_budget, split_videos
 
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
@@ -47,7 +50,7 @@ class CallInputs:
     video: VideoInput | None = None
     height: int | None = None
     width: int | None = None
-    num_frames: int | None = None
+    num_frames: float | None = None
     fps: int | None = None
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
@@ -62,25 +65,37 @@ class CallInputs:
     callback_on_step_end_tensor_inputs: list[str] | None = None
     approximations: DecodingApproximations | str | None = None
     attention_kwargs: dict[str, Any] | None = None
+    mask: MaskInput | None = None
+    preserve_unmasked: bool | None = None
+    strength: float | None = None
+    prompt_segments: Segments | list[Segments] | None = None
+    temporal_tile_size: int | None = None
+    temporal_overlap: int | None = None
 
-    def completed(self, pipe: DiffusionPipeline) -> "CallInputs":
+    def completed(self, pipe: DiffusionPipeline, may_be_endless: bool = False) -> "CallInputs":
         """
         The same arguments with what None stands for, `num_frames` rounded up to whole latent frames.
+
+        Args:
+            pipe: has the defaults and the components.
+            may_be_endless: whether `num_frames` may be `math.inf`.
 
         Raises:
             ValueError: for what can be told to be wrong from the arguments and the components of `pipe` alone.
         """
         inputs = replace(self, approximations=resolve_approximations(self.approximations))
-        inputs._fill_in_defaults(pipe.config)
+        inputs._fill_in_defaults(pipe, may_be_endless)
         inputs._check_numbers()
         inputs._check_callback()
         inputs._check_attention_kwargs()
         inputs._check_output(pipe)
-        inputs._check_prompts(pipe.tokenizer, pipe.transformer.config)
+        inputs.check_prompts(pipe)
         inputs._check_given(pipe.vqvae)
         if inputs.latents is not None:
             inputs._check_latents(pipe.transformer.config)
+        inputs._check_edit()
         inputs._round_up_num_frames(pipe.transformer.config.temporal_compression)
+        inputs._check_tiles(pipe.transformer.config.temporal_compression)
         return inputs
 
     @property
@@ -94,9 +109,24 @@ class CallInputs:
         return next((name for name in ("image", "video", "latents") if getattr(self, name) is not None), None)
 
     @property
-    def _num_frames(self) -> int:
+    def is_edit(self) -> bool:
+        """Whether codes of what is given are made again."""
+        return self.mask is not None or self.strength is not None
+
+    @property
+    def sequence_num_frames(self) -> int:
+        """Pixel frames of a sequence that the transformer sees: of all, or of a tile of a video that rolls."""
+        # Completed inputs have numbers.
+        return int(min(self._num_frames, cast(int, self.temporal_tile_size)))
+
+    @property
+    def _num_frames(self) -> float:
         # Completed inputs have a number.
-        return cast(int, self.num_frames)
+        return cast(float, self.num_frames)
+
+    def check_prompts(self, pipe: DiffusionPipeline) -> None:
+        """Checks the prompts of completed inputs; raises `ValueError`."""
+        self._check_prompts(pipe.tokenizer, pipe.transformer.config)
 
     def num_prompts(self, config: LumosConfig) -> int:
         """How many prompts there are."""
@@ -105,10 +135,20 @@ class CallInputs:
         # Of both, one is given: that is checked before.
         return len(rows_without_padding(cast(IntegerRows, self.input_ids), self.attention_mask, config))
 
-    def _fill_in_defaults(self, pipeline_config: dict[str, Any]) -> None:
-        self.num_frames = resolve_default("num_frames", self.num_frames, pipeline_config)
-        check_settings(num_frames=self.num_frames)
-        self.fps = resolve_default("fps", self.fps, pipeline_config, self.num_frames)
+    def _fill_in_defaults(self, pipe: DiffusionPipeline, may_be_endless: bool) -> None:
+        pipeline_config = pipe.config
+        num_frames: Any = self.num_frames
+        if num_frames is None and self.is_edit:
+            num_frames = self._num_given_frames(pipe.transformer.config.temporal_compression)
+        self.num_frames = num_frames = resolve_default("num_frames", num_frames, pipeline_config)
+        if not (may_be_endless and num_frames == math.inf):
+            check_settings(num_frames=num_frames)
+        if self.prompt is None and self.input_ids is None and self.prompt_segments is not None:
+            self.prompt = self._first_texts()
+        if self.temporal_tile_size is None:
+            trained = resolve_default("num_frames", None, pipeline_config)
+            self.temporal_tile_size = trained if trained > 1 else int(OFFICIAL_DEFAULTS["num_frames"])
+        self.fps = resolve_default("fps", self.fps, pipeline_config, num_frames)
         if self.num_inference_steps is None:
             num_steps = resolve_default("num_inference_steps", None, pipeline_config)
             self.num_inference_steps = resolve_approximations(self.approximations).reduced_steps(num_steps)
@@ -179,6 +219,7 @@ class CallInputs:
         if self.prompt is not None and not all(caption.strip() for caption in as_list(self.prompt)):
             raise ValueError(f"`prompt` must not be empty, got {self.prompt!r}.")
         num_prompts = self.num_prompts(config)
+        self._check_segments(num_prompts, config)
         num_negative = len(as_list(self.negative_prompt or "", num_prompts))
         if num_negative != num_prompts:
             raise ValueError(
@@ -200,6 +241,77 @@ class CallInputs:
                 f"{self.width}."
             )
 
+    def _num_given_frames(self, temporal_compression: int) -> int | None:
+        """Whole latent frames of what is given, in pixel frames."""
+        if isinstance(self.latents, torch.Tensor) and self.latents.ndim == 4:
+            return 1 + temporal_compression * (self.latents.shape[1] - 1)
+        if self.video is None:
+            return None if self.image is None else 1
+        num_frames = len(split_videos(self.video)[0])
+        return num_frames - (num_frames - 1) % temporal_compression
+
+    def _first_texts(self) -> list[str]:
+        rows = rows_of_segments(cast(Segments, self.prompt_segments))
+        starts = [row[0]["start_frame"] for row in rows]
+        if any(starts):
+            raise ValueError(f"`prompt_segments` must start at frame 0 without `prompt`, got {starts}.")
+        return [row[0]["text"] for row in rows]
+
+    def _check_segments(self, num_prompts: int, config: LumosConfig) -> None:
+        if self.prompt_segments is None:
+            return
+        if self.prompt is None:
+            raise ValueError("`prompt_segments` must be given with `prompt` or alone, got them with `input_ids`.")
+        captions = self.captions_by_latent_frame(config)
+        if len(captions) not in (1, num_prompts):
+            raise ValueError(
+                f"`prompt_segments` must be a list for all prompts or {num_prompts} lists, one per prompt, got "
+                f"{len(captions)}."
+            )
+
+    def captions_by_latent_frame(self, config: LumosConfig) -> list[dict[int, str]]:
+        """Per prompt, or once for all, which caption begins at which latent frame."""
+        if self.prompt_segments is None:
+            return [{}]
+        rows = rows_of_segments(self.prompt_segments)
+        return captions_by_latent_frame(rows, self._num_frames, config.temporal_compression)
+
+    def _check_edit(self) -> None:
+        if self.mask is not None and self.image is None and self.video is None:
+            raise ValueError("`mask` must be given with `image` or `video`, got it without.")
+        if self.preserve_unmasked is not None and not isinstance(self.preserve_unmasked, bool):
+            raise ValueError(f"`preserve_unmasked` must be True, False or None, got {self.preserve_unmasked!r}.")
+        if self.preserve_unmasked is not None and self.mask is None:
+            raise ValueError(f"`preserve_unmasked` must be None without `mask`, got {self.preserve_unmasked}.")
+        if self.strength is None:
+            return
+        check_number("strength", self.strength, maximum=1)
+        if self.mask is not None:
+            raise ValueError(
+                f"`strength` must be None with `mask`, which says what is made again, got {self.strength}."
+            )
+        if self.given_name is None:
+            raise ValueError("`strength` must be given with `image`, `video` or `latents`, got it without.")
+        if self.latents is not None and (self.latents == UNKNOWN_CODE).any():
+            raise ValueError(f"`strength` must be given with `latents` that are complete, got some of {UNKNOWN_CODE}.")
+
+    def _check_tiles(self, temporal_compression: int) -> None:
+        def check(name: str, value: Any, minimum: int) -> None:
+            check_integer(name, value, minimum=minimum)
+            if (value - 1) % temporal_compression != 0:
+                raise ValueError(f"`{name}` must be 1 plus a multiple of {temporal_compression}, got {value}.")
+
+        check("temporal_tile_size", self.temporal_tile_size, 1 + temporal_compression)
+        tile_size = cast(int, self.temporal_tile_size)
+        if self.temporal_overlap is None:
+            # Half of the latent frames of a tile.
+            self.temporal_overlap = 1 + (tile_size - 1) // temporal_compression // 2 * temporal_compression
+        check("temporal_overlap", self.temporal_overlap, 1)
+        if self.temporal_overlap >= tile_size:
+            raise ValueError(
+                f"`temporal_overlap` must be less than `temporal_tile_size` ({tile_size}), got {self.temporal_overlap}."
+            )
+
     def _check_latents(self, config: LumosConfig) -> None:
         latents, side = self.latents, config.spatial_compression
         if not isinstance(latents, torch.Tensor) or latents.ndim != 4 or latents.numel() == 0:
@@ -215,7 +327,9 @@ class CallInputs:
                 f"`latents` must be codes from 0 to {config.visual_vocab_size - 1}, or {UNKNOWN_CODE} where they are to be "
                 f"made, got values from {low} to {high}."
             )
-        max_frames = -(-(self._num_frames - 1) // config.temporal_compression) + 1
+        max_frames = self._num_frames
+        if max_frames < math.inf:
+            max_frames = -(-(self._num_frames - 1) // config.temporal_compression) + 1
         if latents.shape[1] > max_frames:
             raise ValueError(
                 f"`latents` must have at most {max_frames} frames for `num_frames={self.num_frames}`, got "
@@ -232,6 +346,8 @@ class CallInputs:
                 raise ValueError(f"`{name}` must be that of `latents`, {pixels}, or None, got {getattr(self, name)}.")
 
     def _round_up_num_frames(self, temporal_compression: int) -> None:
+        if self.num_frames == math.inf:
+            return
         rounded = -(-(self._num_frames - 1) // temporal_compression) * temporal_compression + 1
         if rounded != self.num_frames:
             _logger.warning(
@@ -263,6 +379,7 @@ def read_pixels(inputs: CallInputs, pipe: DiffusionPipeline) -> torch.Tensor | N
             pipe.video_processor.preprocess_video(_in_unit_range("video", inputs.video), **size),
             inputs._num_frames,
             pipe.transformer.config.temporal_compression,
+            is_edit=inputs.is_edit,
         )
     height, width = pixels.shape[-2:]
     if inputs.height is None and (height, width) != default_size:
@@ -303,14 +420,16 @@ def _is_floating(value: Any) -> bool:
     return isinstance(value, np.ndarray) and np.issubdtype(value.dtype, np.floating)
 
 
-def _whole_latent_frames(pixels: torch.Tensor, num_frames: int, temporal_compression: int) -> torch.Tensor:
+def _whole_latent_frames(
+    pixels: torch.Tensor, num_frames: float, temporal_compression: int, is_edit: bool
+) -> torch.Tensor:
     num_given = pixels.shape[2]
     if num_given > num_frames:
         raise ValueError(f"`video` must have at most `num_frames` ({num_frames}) frames, got {num_given}.")
     num_used = num_given - (num_given - 1) % temporal_compression
     if num_used < num_given:
         _logger.warning(f"`video` has {num_given} frames: the first {num_used}, which fill latent frames, are used.")
-    if num_used == num_frames:
+    if num_used == num_frames and not is_edit:
         _logger.warning(f"`video` fills all of `num_frames` ({num_frames}) already: nothing is left to make.")
     return pixels[:, :, :num_used]
 

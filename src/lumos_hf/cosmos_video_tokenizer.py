@@ -5,9 +5,10 @@ Encoder and decoder are in cosmos_blocks.py; between them stands finite scalar q
 module, so it stays where it is.
 """
 
+import json
 import math
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -112,27 +113,43 @@ class StreamedFrames(PastFrames):
     """The frames of a stream, of which the decoder's middle block remembers keys and values of the last ones alone.
 
     Those of earlier frames are computed again from their indices: all that grows with the length of a video, in the
-    most compact form of four bytes per latent position.
+    most compact form of four bytes per latent position. With a `window`, in pieces of a stream, attention over time does
+    not see what came before it, and nothing grows.
     """
 
-    def __init__(self, tokenizer: "CosmosVideoTokenizer") -> None:
+    def __init__(self, tokenizer: "CosmosVideoTokenizer", window: int | None = None) -> None:
         super().__init__()
         self.tokenizer = tokenizer
+        self.window = window
         self.indices: list[torch.Tensor] = []
 
     def add(self, codes: torch.Tensor) -> None:
         """To be called when the decoder has gone through codes `(batch, len(levels), frames, height, width)`."""
-        self.indices.append(self.tokenizer.quantizer.codes_to_indices(codes.movedim(1, -1)))
+        if self.window is None:
+            self.indices.append(self.tokenizer.quantizer.codes_to_indices(codes.movedim(1, -1)))
         self.is_empty = False
+
+    def fork(self) -> "StreamedFrames":
+        """Another one that remembers the same; tensors are shared, since none is ever changed."""
+        other = StreamedFrames(self.tokenizer, self.window)
+        other.is_empty = self.is_empty
+        other.indices = list(self.indices)
+        other.last_frames = dict(self.last_frames)
+        other.keys_and_values.update((attention, list(pieces)) for attention, pieces in self.keys_and_values.items())
+        return other
 
     def remember(self, attention: nn.Module, keys_and_values: torch.Tensor) -> None:
         super().remember(attention, keys_and_values)
         pieces = self.keys_and_values[attention]
-        if attention is self.tokenizer.decoder.mid_block.temp_attentions[0]:
+        if self.window is not None:
+            del pieces[: max(0, len(pieces) - (self.window - 1))]
+        elif attention is self.tokenizer.decoder.mid_block.temp_attentions[0]:
             while _num_frames(pieces) > self.tokenizer.num_cached_latent_frames:
                 del pieces[0]
 
     def forgotten_inputs(self, attention: nn.Module) -> Iterator[torch.Tensor]:
+        if self.window is not None:
+            return
         num_past = sum(indices.shape[1] for indices in self.indices)
         num_forgotten = num_past - _num_frames(self.keys_and_values[attention])
         if num_forgotten == 0:
@@ -144,6 +161,81 @@ class StreamedFrames(PastFrames):
             latents = self.tokenizer.post_quant_conv(codes)
             yield self.tokenizer.decoder.time_attention_inputs(latents, again)
             again.add(codes)
+
+
+class VideoStream:
+    """A video that is decoded piece by piece, see [`CosmosVideoTokenizer.decode_stream`]; it can be forked and saved.
+
+    Args:
+        tokenizer: decodes.
+        window: so many pieces, the one in hand included, are seen by attention over time; None for all. With one latent
+            frame per piece, a video of no more than `window` of them is decoded as without a window, and memory and time
+            per piece stay the same however long a video gets.
+    """
+
+    def __init__(self, tokenizer: "CosmosVideoTokenizer", window: int | None = None) -> None:
+        self._tokenizer = tokenizer
+        self._past: dict[Hashable, StreamedFrames] = defaultdict(lambda: StreamedFrames(tokenizer, window))
+        self._window = window
+
+    def decode(self, indices: torch.Tensor) -> torch.Tensor:
+        """
+        The next part of the video, `(batch, channels, frames, height, width)`.
+
+        Args:
+            indices: integers `(batch, latent_frames, latent_height, latent_width)`, those of the latent frames that follow.
+
+        Raises:
+            ValueError: if the shape, the dtype or the range of indices is not as described.
+        """
+        return self._tokenizer._decode_next(indices, self._past)
+
+    def fork(self) -> "VideoStream":
+        """Another stream that has come as far, and goes on by itself."""
+        other = VideoStream(self._tokenizer, self._window)
+        other._past.update((part, past.fork()) for part, past in self._past.items())
+        return other
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """All that is remembered, by names that tell where it belongs."""
+        names = {module: name for name, module in self._tokenizer.named_modules()}
+        tensors = {}
+        for part, past in self._past.items():
+            for module, frames in past.last_frames.items():
+                tensors[f"{json.dumps(part)}|last_frames|{names[module]}"] = frames
+            for module, pieces in past.keys_and_values.items():
+                for index, piece in enumerate(pieces):
+                    tensors[f"{json.dumps(part)}|keys_and_values|{names[module]}|{index}"] = piece
+            for index, indices in enumerate(past.indices):
+                tensors[f"{json.dumps(part)}|indices|{index}"] = indices
+        return tensors
+
+    def load_state_dict(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """
+        Takes the place of a stream whose `state_dict` this is.
+
+        Raises:
+            ValueError: for a name that is not of such a stream of this tokenizer.
+        """
+        modules = dict(self._tokenizer.named_modules())
+        self._past.clear()
+        # Pieces in their order.
+        for name in sorted(
+            tensors, key=lambda name: [int(part) if part.isdigit() else part for part in name.split("|")]
+        ):
+            part, kind, *place = name.split("|")
+            key = json.loads(part)
+            past = self._past[tuple(key) if isinstance(key, list) else key]
+            tensor = tensors[name].to(self._tokenizer.device)
+            past.is_empty = False
+            if kind == "indices":
+                past.indices.append(tensor)
+            elif place[0] not in modules:
+                raise ValueError(f"`tensors` must be of a stream of this tokenizer, which has no module '{place[0]}'.")
+            elif kind == "last_frames":
+                past.last_frames[modules[place[0]]] = tensor
+            else:
+                past.keys_and_values[modules[place[0]]].append(tensor)
 
 
 def _num_frames(pieces: list[torch.Tensor]) -> int:
@@ -411,9 +503,18 @@ class CosmosVideoTokenizer(ModelMixin, AutoencoderMixin, ConfigMixin):
         Raises:
             ValueError: if the shape, the dtype or the range of indices is not as described.
         """
-        past = defaultdict(lambda: StreamedFrames(self))
+        stream = self.open_stream()
         for indices in chunks:
-            yield self._decode_next(indices, past)
+            yield stream.decode(indices)
+
+    def open_stream(self, window: int | None = None) -> VideoStream:
+        """
+        A stream that is fed by hand, and can be forked and saved.
+
+        Args:
+            window: so many pieces, the one in hand included, are seen by attention over time; None for all.
+        """
+        return VideoStream(self, window)
 
     @apply_forward_hook
     def _decode_next(self, indices: torch.Tensor, past: dict[Hashable, StreamedFrames] | None) -> torch.Tensor:

@@ -10,10 +10,11 @@ Checkpoints name this module in their `model_index.json`, so it stays where it i
 Shape suffixes: B videos, t latent frames, h and w rows and columns of codes, n = h * w, L tokens.
 """
 
+import math
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,35 +26,33 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.utils import BaseOutput, replace_example_docstring
 from transformers import PreTrainedTokenizerBase
 
+from .argument_checks import check_integer
 from .call_inputs import (
     CALLBACK_TENSOR_INPUTS,
     CallInputs,
     as_list,
-    check_callback_outputs,
-    check_context,
-    check_rows_of_given,
-    read_pixels,
     rows_without_padding,
     warn_of_unknown_words,
 )
 from .cosmos_video_tokenizer import CosmosVideoTokenizer
 from .decoding.approximations import DecodingApproximations
-from .decoding.frame_decoder import FrameDecoder
+from .decoding.masks import MaskInput
+from .decoding.prompt_segments import Segments
+from .decoding.session import CallState, VideoSession, calling_back
+from .decoding.session_file import load_session
 from .generation_defaults import check_settings, resolve_default
-from .hub.lora_loader import LumosLoraLoaderMixin, lora_scale
+from .hub.lora_loader import LumosLoraLoaderMixin
 from .hub.pipeline_repository import PipelineRepositoryMixin
 from .modeling_lumos import LumosForCausalLM
 from .scheduling_mask_decoding import MaskDecodingScheduler
 from .token_layout import (
     UNKNOWN_CODE,
     encode_text,
-    frame_length,
     grid_size,
     num_latent_frames,
     prompt_ids,
     prompt_text,
     video_duration,
-    video_header_ids,
 )
 from .video_processor_lumos import ImageInput, LumosVideoProcessor, VideoInput
 
@@ -92,19 +91,6 @@ class LumosPipelineOutput(BaseOutput):
     frames: list[list[PIL.Image.Image]] | np.ndarray | torch.Tensor
 
 
-@dataclass
-class CallState:
-    """How far a call has come, and what callbacks may change of it."""
-
-    guidance_scale: float | None = None
-    num_timesteps: int = 0
-    step: int = 0
-    interrupt: bool = False
-    current_timestep: torch.Tensor | None = None
-
-
-# The pipeline and the state of the call whose callback is running, in this thread.
-_calling_back: ContextVar[tuple[DiffusionPipeline, CallState] | None] = ContextVar("calling_back", default=None)
 # Hooks move weights about, which no other call may see.
 _offload_lock = threading.RLock()
 
@@ -186,8 +172,8 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
     @property
     def _call_state(self) -> CallState:
         """Of the call whose callback asks, or else of the one that began last."""
-        calling_back = _calling_back.get()
-        return calling_back[1] if calling_back is not None and calling_back[0] is self else self._last_call
+        asking = calling_back.get()
+        return asking[1] if asking is not None and asking[0] is self else self._last_call
 
     @property
     def guidance_scale(self) -> float | None:
@@ -253,6 +239,12 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
         callback_on_step_end_tensor_inputs: list[str] | None = ["latents"],
         approximations: DecodingApproximations | str | None = None,
         attention_kwargs: dict[str, Any] | None = None,
+        mask: MaskInput | None = None,
+        preserve_unmasked: bool | None = None,
+        strength: float | None = None,
+        prompt_segments: Segments | list[Segments] | None = None,
+        temporal_tile_size: int | None = None,
+        temporal_overlap: int | None = None,
     ) -> LumosPipelineOutput | tuple:
         r"""
         Makes videos, or images as videos of one frame.
@@ -319,6 +311,25 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
             attention_kwargs (`dict`, *optional*):
                 `{"scale": x}` multiplies the weights of the active LoRA adapters by `x` in this call, as in other pipelines.
                 Calls in other threads that run meanwhile meet the same weights.
+            mask (PIL image, `np.ndarray`, `torch.Tensor` or a list of them, *optional*):
+                What of `image` or `video` is made again: white, or True. One for all frames, a list of one per frame, or a
+                list of such lists, one per prompt, each of the size of the frames, see [`read_masks`]. Every code that
+                stands for a pixel of it is made again.
+            preserve_unmasked (`bool`, *optional*):
+                Whether pixels outside of `mask` are those of the input, to the bit but for a seam of half a code's width;
+                None stands for True. False takes them from the video tokenizer.
+            strength (`float`, *optional*):
+                In [0, 1]: this share of the codes of `image`, `video` or `latents` is made again in every latent frame,
+                those that the model expects least. 1 makes all of them, 0 none.
+            prompt_segments (`list[dict]` or a list of such lists, *optional*):
+                `[{"start_frame": 0, "text": ...}, {"start_frame": 24, "text": ...}]`: from that pixel frame on the text is
+                another one, for all prompts or, with a list of lists, for each. It begins with the latent frame that holds
+                the pixel frame. `prompt` holds before the first of them.
+            temporal_tile_size (`int`, *optional*):
+                Pixel frames of a sequence, `1 + 4k`: a longer video rolls. None stands for the checkpoint's default number
+                of frames, which it was trained for.
+            temporal_overlap (`int`, *optional*):
+                Pixel frames, `1 + 4k`, that a new sequence of a video that rolls begins with. None stands for about half.
 
         Examples:
 
@@ -354,16 +365,25 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
             callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
             approximations=approximations,
             attention_kwargs=attention_kwargs,
+            mask=mask,
+            preserve_unmasked=preserve_unmasked,
+            strength=strength,
+            prompt_segments=prompt_segments,
+            temporal_tile_size=temporal_tile_size,
+            temporal_overlap=temporal_overlap,
         ).completed(self)
         with self._own_turn():
-            codes = torch.cat(list(self._generate_codes(inputs)), dim=1)
-            if output_type == "latent":
-                frames = codes
-            else:
-                frames = self.video_processor.postprocess_video(self.vqvae.decode(codes).float(), output_type)
-
-            # Offload all models
-            self.maybe_free_model_hooks()
+            session = VideoSession(self, inputs, makes_pixels=False)
+            try:
+                parts, videos = zip(*session.remaining(), strict=True)
+                codes = frames = torch.cat(parts, dim=1)
+                if output_type != "latent":
+                    # A video that rolls was decoded on the way.
+                    video = torch.cat(videos, dim=2) if session.rolls else self.vqvae.decode(codes)
+                    frames = session.postprocess(video)
+            finally:
+                # Offload all models
+                session.close()
 
         if not return_dict:
             return (frames,)
@@ -389,20 +409,59 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
         Raises:
             ValueError: as [`__call__`], when the first frames are asked for.
         """
-        codes = self._generate_codes(CallInputs(prompt=prompt, output_type=output_type, **options).completed(self))
-        parts = codes if output_type == "latent" else self.vqvae.decode_stream(codes)
+        inputs = CallInputs(prompt=prompt, output_type=output_type, **options).completed(self, may_be_endless=True)
+        with self._own_turn():
+            session = VideoSession(self, inputs, makes_pixels=output_type != "latent")
         try:
-            while True:
-                with self._own_turn():
-                    part = next(parts, None)
-                    if part is None:
-                        break
-                    if output_type != "latent":
-                        part = self.video_processor.postprocess_video(part.float(), output_type)
-                yield part
+            yield from session
         finally:
             with self._own_turn():
-                self.maybe_free_model_hooks()
+                session.close()
+
+    def session(
+        self,
+        prompt: str | list[str] | None = None,
+        *,
+        output_type: str = "pil",
+        max_rewind: int | None = 8,
+        **options: Any,
+    ) -> VideoSession:
+        """
+        A video that is made by hand: `session.next()` makes the next latent frame, `session.prompt = ...` changes what comes,
+        `session.rewind(k)` and `session.fork()` go back and branch off, `session.save(path)` keeps it.
+
+        Args:
+            prompt (`str` or `list[str]`, *optional*), output_type (`str`, defaults to `"pil"`):
+                As in [`__call__`].
+            max_rewind (`int`, *optional*, defaults to 8):
+                So many latent frames can be gone back; None for all. Of each, what the video decoder remembers is kept.
+            options:
+                All other arguments of [`__call__`] apart from `return_dict`. Without `num_frames` there is no end; without
+                `generator` the session has one of its own, seeded by the default one of torch.
+
+        Raises:
+            ValueError: as [`__call__`], and for a `max_rewind` that is no integer of at least 0.
+        """
+        if max_rewind is not None:
+            check_integer("max_rewind", max_rewind, minimum=0)
+        if options.get("generator") is None:
+            options["generator"] = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
+        inputs = CallInputs(prompt=prompt, output_type=output_type, **options)
+        if inputs.num_frames is None and not inputs.is_edit:
+            inputs.num_frames = math.inf
+        inputs = inputs.completed(self, may_be_endless=True)
+        with torch.no_grad(), self._own_turn():
+            return VideoSession(self, inputs, makes_pixels=output_type != "latent", max_rewind=max_rewind)
+
+    def load_session(self, path: str | os.PathLike) -> VideoSession:
+        """
+        Goes on with a session that [`~VideoSession.save`] wrote, to the same bits, also in another process. Callbacks, and how
+        far it could be rewound, are not kept.
+
+        Raises:
+            ValueError: if the file cannot be read whole, or is of another checkpoint.
+        """
+        return load_session(self, path)
 
     def tokenize_prompt(
         self,
@@ -472,112 +531,6 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
         if latents is not None:
             codes[:, : latents.shape[1]] = latents.to(codes).repeat_interleave(batch_size // len(latents), dim=0)
         return codes
-
-    def _generate_codes(self, inputs: CallInputs) -> Iterator[torch.LongTensor]:
-        """What [`__call__`] does up to pixels. Yields the codes `(B, 1, h, w)` of every frame, given ones first."""
-        with lora_scale(self.transformer, inputs.lora_scale):
-            decoder, codes, num_given = self._prepare(inputs)
-        is_given = codes != UNKNOWN_CODE
-        num_made = int((~is_given).any(dim=(0, 2, 3)).sum())
-        state = self._last_call = CallState(inputs.guidance_scale, num_made * len(decoder.timesteps))
-        for frame in range(num_given):
-            yield codes[:, frame : frame + 1]
-        with self.progress_bar(total=state.num_timesteps) as progress_bar:
-            for frame in range(num_given, codes.shape[1]):
-                latents = predicted = codes[:, frame]
-                decoder.begin_frame(latents)
-                for timestep in [] if is_given[:, frame].all() else decoder.timesteps:
-                    state.current_timestep = timestep
-                    with lora_scale(self.transformer, inputs.lora_scale):
-                        latents, predicted = decoder.step(latents, timestep, state.guidance_scale)
-                    latents, predicted = self._call_back(inputs, state, latents, predicted)
-                    state.step += 1
-                    progress_bar.update()
-                    if state.interrupt:
-                        break
-                codes[:, frame] = torch.where(latents == UNKNOWN_CODE, predicted, latents)
-                yield codes[:, frame : frame + 1]
-                if state.interrupt:
-                    break
-                with lora_scale(self.transformer, inputs.lora_scale):
-                    decoder.append(codes[:, frame], is_given[:, frame])
-        state.current_timestep = None
-
-    def _prepare(self, inputs: CallInputs) -> tuple[FrameDecoder, torch.LongTensor, int]:
-        """A decoder, the codes `(B, t, h, w)` to decode into, and how many of the first frames are given whole."""
-        # 1. Read what is given, which may decide on the size
-        pixels = read_pixels(inputs, self)
-        height, width = self._size(inputs, pixels)
-        h, w = grid_size(height, width, self.transformer.config)
-        t = num_latent_frames(inputs.num_frames, self.transformer.config)
-
-        # 2. Write the prompts as token ids
-        duration = video_duration(inputs.num_frames, inputs.fps)
-        header_ids = video_header_ids(duration, inputs.fps, self.transformer.config)
-        prefixes, negative_prefixes = self.tokenize_prompt(
-            inputs.prompt,
-            inputs.negative_prompt,
-            height=height,
-            width=width,
-            num_frames=inputs.num_frames,
-            fps=inputs.fps,
-            input_ids=inputs.input_ids,
-            attention_mask=inputs.attention_mask,
-        )
-        prompt_name = "input_ids" if inputs.prompt is None else "prompt"
-        check_context(
-            {prompt_name: prefixes, "negative_prompt": negative_prefixes},
-            len(header_ids) + t * frame_length(h, w),
-            self.transformer.config,
-        )
-        given = inputs.latents if pixels is None else pixels
-        check_rows_of_given(inputs, None if given is None else len(given), len(prefixes))
-
-        # 3. Prepare the codes: given frames first, then unknown ones
-        latents = inputs.latents if pixels is None else self.encode_video(pixels)
-        batch_size = len(prefixes) * inputs.num_videos_per_prompt
-        codes = self.prepare_latents(batch_size, inputs.num_frames, height, width, latents)
-        # Whether a frame and all before it are whole.
-        num_given = int((codes != UNKNOWN_CODE).all(dim=(0, 2, 3)).cumprod(dim=0).sum())
-
-        decoder = FrameDecoder(
-            self.transformer,
-            self.scheduler,
-            prefixes=prefixes,
-            negative_prefixes=negative_prefixes,
-            header_ids=header_ids,
-            codes=codes,
-            num_given=num_given,
-            num_inference_steps=inputs.num_inference_steps,
-            history_mask_ratio=inputs.history_mask_ratio,
-            approximations=inputs.approximations,
-            generator=inputs.generator,
-        )
-        return decoder, codes, num_given
-
-    def _size(self, inputs: CallInputs, pixels: torch.Tensor | None) -> tuple[int, int]:
-        """Height and width of the result, in pixels."""
-        if pixels is not None:
-            return tuple(pixels.shape[-2:])
-        if inputs.latents is not None:
-            return tuple(side * self.transformer.config.spatial_compression for side in inputs.latents.shape[-2:])
-        return inputs.height, inputs.width
-
-    def _call_back(
-        self, inputs: CallInputs, state: CallState, latents: torch.LongTensor, predicted: torch.LongTensor
-    ) -> tuple[torch.LongTensor, torch.LongTensor]:
-        """What the callback makes of a step's codes and prediction, both `(B, h, w)`."""
-        if inputs.callback_on_step_end is None:
-            return latents, predicted
-        tensors = {"latents": latents, "predicted": predicted}
-        asked_for = {name: tensors[name] for name in inputs.callback_on_step_end_tensor_inputs}
-        token = _calling_back.set((self, state))
-        try:
-            outputs = inputs.callback_on_step_end(self, state.step, state.current_timestep, asked_for)
-        finally:
-            _calling_back.reset(token)
-        outputs = check_callback_outputs(outputs, latents)
-        return outputs.get("latents", latents), outputs.get("predicted", predicted)
 
     def _own_turn(self) -> AbstractContextManager:
         """Keeps calls in other threads out where hooks move the weights."""

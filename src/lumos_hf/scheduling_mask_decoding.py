@@ -233,7 +233,8 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):
 
         self.num_inference_steps: int | None = None
         self.timesteps: torch.Tensor | None = None
-        self.temperature: float = confidence_temperature
+        # A tensor `(B, 1)` where rows have come through different numbers of steps.
+        self.temperature: float | torch.Tensor = confidence_temperature
 
     @property
     def compatibles(self) -> list[type[SchedulerMixin]]:
@@ -622,7 +623,7 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):
             )
         return step_index
 
-    def _next_temperature(self, step_index: int) -> float:
+    def _next_temperature(self, step_index: int) -> float | torch.Tensor:
         remaining = 1 - (step_index + 1) / self.num_inference_steps
         if self.config.temperature_decay == "compounding":
             return self.temperature * remaining

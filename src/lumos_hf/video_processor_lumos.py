@@ -130,7 +130,7 @@ class LumosVideoProcessor(VideoProcessor):
         Raises:
             ValueError: if an image cannot be read, or the images of a batch ask for different sizes.
         """
-        clips = [[read_image("image", item)] for item in _split_images(image)]
+        clips = [[read_image("image", item)] for item in split_images(image)]
         return self._preprocess_clips("image", clips, height, width, max_blocks)
 
     def preprocess_video(
@@ -155,7 +155,7 @@ class LumosVideoProcessor(VideoProcessor):
             ValueError: if a frame cannot be read, a video has no frames, or the videos of a batch have different numbers
                 of frames or ask for different sizes.
         """
-        clips = [[read_image("video", frame) for frame in clip] for clip in _split_videos(video)]
+        clips = [[read_image("video", frame) for frame in clip] for clip in split_videos(video)]
         lengths = [len(clip) for clip in clips]
         if min(lengths) < 1:
             raise ValueError(f"`video` must have at least one frame, got {min(lengths)}.")
@@ -259,7 +259,7 @@ def _common_crop_size(name: str, clips: list[list[PIL.Image.Image]], max_blocks:
     return sizes.pop()
 
 
-def _split_images(image: ImageInput) -> list[Image]:
+def split_images(image: ImageInput) -> list[Image]:
     is_batch = isinstance(image, (list, tuple)) or (_is_array(image) and image.ndim == 4)
     images = list(image) if is_batch else [image]
     if len(images) == 0:
@@ -267,7 +267,7 @@ def _split_images(image: ImageInput) -> list[Image]:
     return images
 
 
-def _split_videos(video: VideoInput) -> list[list[Image]]:
+def split_videos(video: VideoInput) -> list[list[Image]]:
     if not isinstance(video, (list, tuple)) and not (_is_array(video) and video.ndim in (4, 5)):
         shape = f" of shape {tuple(video.shape)}" if _is_array(video) else ""
         raise ValueError(

@@ -5,6 +5,7 @@ Faster decoding that changes the result: what may be left out, and the preset th
 Everything here is off by default. docs/speed.md has the cost and the score of each option.
 """
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -132,6 +133,13 @@ class StepShortcuts:
             "order": halton_order(h, w).to(device) if is_halton else None,
             "confidence_threshold": approximations.confidence_threshold,
         }
+
+    def fork(self) -> "StepShortcuts":
+        """Another one that has come as far, and goes on by itself."""
+        other = copy.copy(self)
+        if self._residual is not None:
+            other._residual = self._residual.clone()
+        return other
 
     def branches_to_run(self, branches: list[Any], timestep: int | torch.Tensor) -> list[Any]:
         """Both branches of guidance, or the first one, the conditional one, alone."""

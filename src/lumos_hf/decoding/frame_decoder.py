@@ -6,11 +6,13 @@ Shape suffixes: B videos, t latent frames, h and w rows and columns of codes, n 
 """
 
 import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, cast
 
 import torch
 
-from ..configuration_lumos import LumosConfig
 from ..modeling_lumos import LumosForCausalLM
 from ..scheduling_mask_decoding import MaskDecodingScheduler
 from ..token_layout import (
@@ -89,15 +91,18 @@ class FrameDecoder:
 
         self._prefixes = (prefixes, negative_prefixes)
         self._num_videos_per_prompt = len(codes) // len(prefixes)
-        self._visual_ids = _visual_ids(header_ids, codes[:: self._num_videos_per_prompt], transformer.config)
-        self._num_given = num_given
-        self._num_known = len(header_ids) + num_given * frame_length(h, w)
+        self._header_ids = header_ids
+        # Token ids `(rows, frames, frame_length)` of the frames that a branch reads in one pass with the prompt: one row per
+        # prompt as long as the videos of a prompt have them in common.
+        given = codes[:: self._num_videos_per_prompt, :num_given]
+        self._base = frame_ids_from_codes(given, transformer.config)
+        self._unknown_frame = frame_ids_from_codes(codes.new_full((h, w), UNKNOWN_CODE), transformer.config)
         self._positions = visual_positions(h, w, device=codes.device)
         content = content_positions(h, w)
         self.history_mask_positions = content[scheduler.history_mask_indices(len(content), history_mask_ratio)].to(
             codes.device
         )
-        # Token ids of the frames made so far, as later frames see them.
+        # Token ids of the frames that follow the base, as later frames see them.
         self._history: list[torch.Tensor] = []
         self._branches: list[GuidanceBranch] = []
         # Of the frame in hand, where codes of it are given: how many each row has to decide, None for all.
@@ -164,6 +169,106 @@ class FrameDecoder:
         self._history.append(frame.masked_fill(masked, self.transformer.config.mask_token_id))
         self._num_to_decide = None
 
+    def switch_prompts(self, prefixes: list[list[int]], negative_prefixes: list[list[int]]) -> None:
+        """
+        Has other prompts from the frame in hand on: all that is past is read again after them, in one pass.
+
+        Args:
+            prefixes, negative_prefixes: as in the constructor, as many as there.
+        """
+        self._prefixes = (prefixes, negative_prefixes)
+        self._base = self._past_ids()
+        self._history.clear()
+        self._branches.clear()
+
+    def restart(self, codes: torch.Tensor) -> None:
+        """
+        Goes on in a new sequence, whose positions begin anew, with given frames.
+
+        Args:
+            codes: of its first frames, `(B, t, h, w)`, fewer than a sequence has.
+        """
+        self._base = frame_ids_from_codes(codes, self.transformer.config)
+        self._history.clear()
+        self._branches.clear()
+
+    def least_probable(self, latents: torch.Tensor, count: int, guidance_scale: float) -> torch.Tensor:
+        """
+        Which codes of the frame that follows the history the model would expect least, `(B, h, w)`, bool.
+
+        Args:
+            latents: complete codes, `(B, h, w)`.
+            count: so many of every row. Codes are judged where none of the frame is seen, which is what the model was
+                trained for.
+            guidance_scale: `g`, see [`~FrameDecoder.step`].
+        """
+        branches = self._branches_up_to_date(is_guided=guidance_scale > 1)
+        hidden_states = self._hidden_states(branches, torch.full_like(latents, UNKNOWN_CODE))
+        num_rows = max(1, self.transformer.num_rows_per_chunk(latents.device) // 2)
+        chunks = zip(
+            latents.flatten().split(num_rows), *(states.split(num_rows) for states in hidden_states), strict=True
+        )
+        probabilities = torch.cat(
+            [
+                self._guided_head(states, guidance_scale).log_softmax(dim=-1).gather(-1, codes[:, None])[:, 0]
+                for codes, *states in chunks
+            ]
+        )
+        order = probabilities.view(len(latents), -1).argsort(dim=1, stable=True)
+        chosen = torch.zeros_like(order, dtype=torch.bool).scatter(1, order[:, :count], True)
+        return chosen.view_as(latents)
+
+    def mark(self) -> "DecoderMark":
+        """Where it is, for [`~FrameDecoder.rewind`]."""
+        return DecoderMark(self._prefixes, self._base, tuple(self._history), self.scheduler.temperature)
+
+    def rewind(self, mark: "DecoderMark") -> None:
+        """
+        Goes back to where it, or one that it was forked from, has been.
+
+        Nothing is computed again, unless prompts were switched, the sequence began anew or frames were thinned since: then
+        branches read the past again before their next step.
+        """
+        is_same_sequence = mark.base is self._base and mark.prefixes is self._prefixes
+        self._prefixes, self._base, self._history = mark.prefixes, mark.base, list(mark.history)
+        self.scheduler.temperature = mark.temperature
+        self._num_to_decide = None
+        branches = self._branches if is_same_sequence else []
+        self._branches = list(takewhile(lambda branch: branch.rewind(len(self._history)), branches))
+
+    def fork(self, generator: torch.Generator | list[torch.Generator] | None) -> "FrameDecoder":
+        """Another decoder that has come as far, and goes on by itself, with random numbers of its own."""
+        other = copy.copy(self)
+        other._generator = generator
+        other.scheduler = copy.copy(self.scheduler)
+        other._shortcuts = self._shortcuts.fork()
+        other._history = list(self._history)
+        other._branches = [branch.fork() for branch in self._branches]
+        return other
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """What it takes to go on in another process, beside the arguments of the constructor."""
+        history = torch.stack(self._history) if self._history else self._unknown_frame[None, None][:0]
+        temperature = torch.as_tensor(self.scheduler.temperature, dtype=torch.float64)
+        return {"base": self._base, "history": history, "temperature": temperature}
+
+    def load_state_dict(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Takes the place of a decoder with the same arguments whose `state_dict` this is."""
+        self._base = tensors["base"].to(self._base)
+        self._history = list(tensors["history"].to(self._base).unbind())
+        temperature = tensors["temperature"]
+        self.scheduler.temperature = (
+            temperature.float().to(self._base.device) if temperature.ndim else float(temperature)
+        )
+        self._branches.clear()
+
+    def _past_ids(self) -> torch.Tensor:
+        """Token ids `(rows, frames, frame_length)` of all that is past."""
+        if not self._history:
+            return self._base
+        base = self._base.repeat_interleave(len(self._history[0]) // len(self._base), dim=0)
+        return torch.cat([base, torch.stack(self._history, dim=1)], dim=1)
+
     @property
     def _resting_rows(self) -> torch.Tensor | None:
         """Rows `(B,)` that have nothing to decide in this frame, None for none."""
@@ -190,15 +295,19 @@ class FrameDecoder:
         return self._branches[:num_branches]
 
     def _start_branch(self, prefixes: list[list[int]]) -> GuidanceBranch:
+        rows, num_given, length = self._base.shape
+        repeats = 1 if rows == len(prefixes) else self._num_videos_per_prompt
+        header = self._base.new_tensor(self._header_ids).expand(rows, -1)
+        unknown = self._unknown_frame.expand(rows, self._num_frames - num_given, -1)
         return GuidanceBranch(
             self.transformer,
-            prefixes,
-            self._visual_ids,
-            num_known=self._num_known,
-            num_given=self._num_given,
+            [prefix for prefix in prefixes for _ in range(repeats)],
+            torch.cat([header, self._base.flatten(1), unknown.flatten(1)], dim=1),
+            num_known=len(self._header_ids) + num_given * length,
+            num_given=num_given,
             num_past_frames=self._num_frames - 1,
             history=self._compact_history,
-            num_videos_per_prompt=self._num_videos_per_prompt,
+            num_videos_per_prompt=self._num_videos_per_prompt // repeats,
         )
 
     def _step_in_parts(
@@ -332,8 +441,19 @@ def guide(outputs: list[torch.Tensor], guidance_scale: float) -> torch.Tensor:
     return unconditional + guidance_scale * (conditional - unconditional)
 
 
-def _visual_ids(header_ids: list[int], codes: torch.Tensor, config: LumosConfig) -> torch.Tensor:
-    """Token ids `(B, L)` from `video_start` on; frames still to be made are masked."""
-    frames = frame_ids_from_codes(codes, config).flatten(1)
-    header = frames.new_tensor(header_ids).expand(len(frames), -1)
-    return torch.cat([header, frames], dim=1)
+@dataclass(frozen=True)
+class DecoderMark:
+    """
+    Where a [`FrameDecoder`] is.
+
+    Args:
+        prefixes: of both branches.
+        base: token ids of what is read in one pass with them.
+        history: token ids of the frames that follow, as later frames see them.
+        temperature: of the scheduler.
+    """
+
+    prefixes: tuple[list[list[int]], list[list[int]]]
+    base: torch.Tensor
+    history: tuple[torch.Tensor, ...]
+    temperature: float | torch.Tensor

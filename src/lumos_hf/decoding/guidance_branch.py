@@ -1,6 +1,7 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
 """The two sides of classifier-free guidance: sequences with the prompt, and sequences without it."""
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,7 +28,8 @@ class GuidanceBranch:
             B lists of token ids, everything before `video_start`; empty for no prompt. They are padded on the left.
         visual_ids (`torch.LongTensor` of shape `(B, L)`):
             Token ids from `video_start` on, those of frames still to be made included, whatever they are.
-        num_known (`int`): how many of `visual_ids` are known already: the header and the given frames.
+        num_known (`int`): how many of `visual_ids` are known already: the header and the given frames. They are read in one
+            pass.
         num_given (`int`): how many given frames those are.
         num_past_frames (`int`): how many frames are past when the last one is made.
         history ([`CompactHistory`]): which tokens of past frames stay cached.
@@ -48,7 +50,6 @@ class GuidanceBranch:
     ):
         self.transformer = transformer
         self._history = history
-        self._num_read = 0
         self._num_forgotten = 0
         # Frames after the first one of which no token is forgotten.
         self._num_whole = num_given - 1
@@ -76,6 +77,8 @@ class GuidanceBranch:
         self.cache.keep_room()
         self._repeat(num_videos_per_prompt)
         self._thin()
+        # Before the frames that are read later, and after each: how many tokens are cached, and how many forgotten.
+        self._milestones = [(self.cache.get_seq_length(), self._num_forgotten)]
 
     def read(self, frames: Sequence[torch.Tensor], visual_positions: torch.Tensor) -> None:
         """
@@ -85,15 +88,38 @@ class GuidanceBranch:
             frames: token ids `(B, frame_length)` of every frame that was made so far, the given ones not counted.
             visual_positions: `(n,)`, where the visual tokens of a frame are.
         """
-        for frame in frames[self._num_read :]:
+        for frame in frames[len(self._milestones) - 1 :]:
             # Keys and values are all that is needed; one row of output is the least that there can be. A compiled graph
             # gets the rows of a decoding step, so that it serves here, too.
             rows = visual_positions if is_compiled(self.transformer) else visual_positions[:1]
             self.forward(frame, logits_to_keep=rows.repeat(len(frame), 1), skip_logits=True)
             self.cache.keep_room()
-            self._num_read += 1
             self._num_whole += 1
             self._thin()
+            self._milestones.append((self.cache.get_seq_length(), self._num_forgotten))
+
+    def rewind(self, num_frames: int) -> bool:
+        """
+        Forgets the frames that were read after the first `num_frames` of those of [`~GuidanceBranch.read`].
+
+        Returns:
+            whether that could be done: not if frames were thinned since, whose tokens are gone.
+        """
+        num_frames = min(num_frames, len(self._milestones) - 1)
+        length, num_forgotten = self._milestones[num_frames]
+        if num_forgotten != self._num_forgotten:
+            return False
+        self._num_whole -= len(self._milestones) - 1 - num_frames
+        del self._milestones[num_frames + 1 :]
+        self.cache.crop_to(length)
+        return True
+
+    def fork(self) -> "GuidanceBranch":
+        """Another branch that has read the same, and goes on by itself."""
+        other = copy.copy(self)
+        other.cache = self.cache.fork()
+        other._milestones = list(self._milestones)
+        return other
 
     def forward(self, frame: torch.Tensor, **options: Any) -> LumosCausalLMOutput:
         """Feeds one whole frame of token ids `(B, frame_length)` after the past ones; the next call overwrites it."""

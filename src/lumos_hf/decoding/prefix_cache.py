@@ -9,6 +9,7 @@ Compiled models see tensors of one shape for as long as the room stays, and no n
 on is moved outside of them, into [`~PrefixCache.make_room`].
 """
 
+import copy
 from typing import cast
 
 import torch
@@ -108,6 +109,20 @@ class PrefixCacheLayer(DynamicLayer):
         self.length = end
         self._view_buffers()
 
+    def crop_to(self, length: int) -> None:
+        """Forgets all past tokens but the first `length`, and what is in the room."""
+        self.length, self.room = length, 0
+        if self.is_initialized:
+            self._view_buffers()
+
+    def fork(self) -> "PrefixCacheLayer":
+        """Another layer with the same past, which goes on by itself."""
+        other = copy.copy(self)
+        if self.is_initialized:
+            other._buffers = tuple(buffer.clone() for buffer in self._buffers)
+            other._view_buffers()
+        return other
+
     def reset(self) -> None:
         super().reset()
         self.length = self.room = 0
@@ -154,6 +169,17 @@ class PrefixCache(Cache):
         """Forgets past tokens in every layer, see [`PrefixCacheLayer.thin`]."""
         for layer in self._prefix_layers:
             layer.thin(start, kept)
+
+    def crop_to(self, length: int) -> None:
+        """Forgets all past tokens but the first `length` in every layer, and what is in the room."""
+        for layer in self._prefix_layers:
+            layer.crop_to(length)
+
+    def fork(self) -> "PrefixCache":
+        """Another cache with the same past, which goes on by itself."""
+        other = copy.copy(self)
+        other.layers = [layer.fork() for layer in self._prefix_layers]
+        return other
 
     @property
     def _prefix_layers(self) -> list[PrefixCacheLayer]:

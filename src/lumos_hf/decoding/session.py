@@ -1,0 +1,567 @@
+# Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
+"""
+A video while it is made: one latent frame at a time, with all that it takes to go on, to go back and to branch off.
+
+Calls and streams of the pipeline are sessions that run to their end.
+
+Shape suffixes: B videos, t latent frames, h and w rows and columns of codes.
+"""
+
+import copy
+import math
+import os
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import PIL.Image
+import torch
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+
+from ..argument_checks import check_integer
+from ..call_inputs import CallInputs, as_list, check_callback_outputs, check_context
+from ..generation_defaults import check_settings
+from ..hub.lora_loader import lora_scale
+from ..token_layout import UNKNOWN_CODE, frame_length, num_latent_frames, video_duration, video_header_ids
+from .frame_decoder import DecoderMark, FrameDecoder
+from .given_clip import GivenClip, read_given_clip
+
+
+if TYPE_CHECKING:
+    from ..cosmos_video_tokenizer import VideoStream
+
+Generators = torch.Generator | list[torch.Generator] | None
+Frames = list[list[PIL.Image.Image]] | np.ndarray | torch.Tensor
+
+
+@dataclass
+class CallState:
+    """How far a call has come, and what callbacks may change of it."""
+
+    guidance_scale: float | None = None
+    num_timesteps: int = 0
+    step: int = 0
+    interrupt: bool = False
+    current_timestep: torch.Tensor | None = None
+
+
+# The pipeline and the state of the call whose callback is running, in this thread.
+calling_back: ContextVar[tuple[Any, CallState] | None] = ContextVar("calling_back", default=None)
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """Where a session was before it made a frame."""
+
+    num_made: int
+    sequence_start: int
+    captions: list[str] | None
+    encoded_captions: list[str] | None
+    prompt_ids: tuple[list[list[int]], list[list[int]]]
+    decoder: DecoderMark
+    generator_states: list[torch.Tensor]
+    stream: "VideoStream | None"
+    recent_pixels: torch.Tensor | None
+    recent_codes: tuple[torch.Tensor, ...]
+    step: int
+
+
+class VideoSession:
+    """
+    A video that is made frame by frame, see [`LumosVideoPipeline.session`].
+
+    `next(session)` and `session.next()` make the next latent frame. A session is an iterator: it ends with `StopIteration`
+    after `num_frames`, if it has such an end, or when a callback interrupted it.
+
+    Where the frames of a sequence are used up, the video rolls: its latest frames are the given frames of a new sequence,
+    whose positions begin anew. With a video tokenizer their pixels are encoded again, since the first code of a sequence
+    stands for one frame and the others for four; without one, their codes go on as they are.
+
+    Args:
+        pipe ([`LumosVideoPipeline`]): makes it.
+        inputs ([`CallInputs`]): completed.
+        given ([`GivenClip`], *optional*): what `inputs` give, if it was read already.
+        makes_pixels (`bool`): whether frames are decoded as they come.
+        max_rewind (`int`, *optional*): so many frames can be gone back; None for all.
+    """
+
+    def __init__(
+        self,
+        pipe: DiffusionPipeline,
+        inputs: CallInputs,
+        given: tuple[GivenClip, int, int] | None = None,
+        *,
+        makes_pixels: bool = True,
+        max_rewind: int | None = 0,
+    ):
+        self.pipe, self.inputs = pipe, inputs
+        config = pipe.transformer.config
+        self._captions: list[str] | None = None if inputs.prompt is None else list(as_list(inputs.prompt))
+        self._encoded_captions = self._captions
+        num_prompts = inputs.num_prompts(config)
+        self._given, self._height, self._width = given or read_given_clip(inputs, pipe, num_prompts)
+        self._segments = inputs.captions_by_latent_frame(config)
+        # Completed inputs have numbers.
+        num_frames, overlap = cast(float, inputs.num_frames), cast(int, inputs.temporal_overlap)
+        self._num_frames = num_frames if num_frames == math.inf else num_latent_frames(int(num_frames), config)
+        self._tile_size = num_latent_frames(inputs.sequence_num_frames, config)
+        self._overlap = num_latent_frames(overlap, config)
+
+        self._num_made = 0
+        self._sequence_start = 0
+        self._recent_pixels: torch.Tensor | None = None
+        self._recent_codes: tuple[torch.Tensor, ...] = ()
+        self._codes: list[torch.Tensor] = []
+        self._marks: deque[_Mark] = deque(maxlen=max_rewind)
+        self._progress_bar: Any = None
+
+        self._decoder = self._start_decoder()
+        self.state = CallState(inputs.guidance_scale, self._count_timesteps())
+        pipe._last_call = self.state
+        self._makes_pixels = makes_pixels or (self.rolls and pipe.vqvae is not None)
+        self._stream = pipe.vqvae.open_stream(self._tile_size if self.rolls else None) if self._makes_pixels else None
+
+    # What it is, and what may be changed
+
+    @property
+    def rolls(self) -> bool:
+        """Whether the video is longer than a sequence."""
+        return self._num_frames > self._tile_size
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the last frame was made, or a callback interrupted it."""
+        return self._num_made >= self._num_frames or self.state.interrupt
+
+    @property
+    def num_latent_frames(self) -> int:
+        """How many latent frames there are so far."""
+        return self._num_made
+
+    @property
+    def codes(self) -> torch.Tensor:
+        """The codes so far, `(B, t, h, w)`, int64, on the CPU; of sessions that were opened to go back."""
+        if not self._codes:
+            return self._given.codes.new_empty(len(self._given.codes), 0, *self._given.codes.shape[2:]).cpu()
+        return torch.stack(self._codes, dim=1).long()
+
+    @property
+    def prompt(self) -> str | list[str] | None:
+        """What is to be seen from the next latent frame on; None after `input_ids`. It may be set, one for all or a list."""
+        return self._captions[0] if self._captions is not None and len(self._captions) == 1 else self._captions
+
+    @prompt.setter
+    def prompt(self, value: str | list[str]) -> None:
+        num_prompts = len(self._prompt_ids[0])
+        inputs = replace(
+            self.inputs,
+            prompt=as_list(value, num_prompts) if isinstance(value, str) else value,
+            prompt_segments=None,
+            input_ids=None,
+            attention_mask=None,
+        )
+        inputs.check_prompts(self.pipe)
+        captions = list(as_list(cast(list[str], inputs.prompt)))
+        if len(captions) != num_prompts:
+            raise ValueError(f"`prompt` must be one or a list of {num_prompts}, got {len(captions)}.")
+        self._encode(captions)
+        self._captions = captions
+
+    @property
+    def guidance_scale(self) -> float:
+        """Weight of the prompt from the next step on. It may be set."""
+        return cast(float, self.state.guidance_scale)
+
+    @guidance_scale.setter
+    def guidance_scale(self, value: float) -> None:
+        if value is None:
+            raise ValueError("`guidance_scale` must be a finite number of at least 0, got None.")
+        check_settings(guidance_scale=value)
+        self.state.guidance_scale = value
+
+    # Forwards
+
+    def __iter__(self) -> Iterator[Frames]:
+        return self
+
+    def __next__(self) -> Frames:
+        return self.next()
+
+    @torch.no_grad()
+    def next(self) -> Frames:
+        """
+        Makes the next latent frame, or takes it from what is given.
+
+        Returns:
+            its frames in the form of `output_type`: one for the first latent frame, four for others; with `"latent"` its
+            codes `(B, 1, h, w)`.
+
+        Raises:
+            StopIteration: after the last frame.
+        """
+        with self.pipe._own_turn():
+            codes, video = self.advance()
+            if self.inputs.output_type == "latent":
+                return codes
+            return self.postprocess(cast(torch.Tensor, video), self._first_pixel_frame(self._num_made - 1))
+
+    def advance(self) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Codes `(B, 1, h, w)` of the next latent frame, and its pixels `(B, 3, frames, height, width)` if it makes any."""
+        if self.is_finished:
+            self.close()
+            raise StopIteration
+        if self._marks.maxlen != 0:
+            self._marks.append(self._mark())
+        for row, captions in enumerate(self._segments):
+            self._begin_segment(row, captions.get(self._num_made))
+        given = self._given.codes_of(self._num_made)
+        with lora_scale(self.pipe.transformer, self.inputs.lora_scale):
+            codes, is_given = self._complete(given)
+        if self._num_made >= self._num_in_base:
+            self._decoder.append(codes, is_given)
+        self._num_made += 1
+        if self._marks.maxlen != 0:
+            self._codes.append(codes.to("cpu", torch.int32))
+        return codes[:, None], self._decode(codes[:, None])
+
+    def postprocess(self, video: torch.Tensor, first: int = 0) -> Frames:
+        """Pixels `(B, 3, frames, height, width)` from pixel frame `first` on, in the form of `output_type`."""
+        processor = self.pipe.video_processor
+        if self._given.pixels is None:
+            return processor.postprocess_video(video.float(), self.inputs.output_type)
+        frames = self._given.join(processor.postprocess_video(video.float(), "pt"), first)
+        if self.inputs.output_type == "pt":
+            return frames
+        arrays = frames.permute(0, 1, 3, 4, 2).cpu().numpy()
+        return arrays if self.inputs.output_type == "np" else [processor.numpy_to_pil(clip) for clip in arrays]
+
+    def remaining(self) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
+        """What [`~VideoSession.advance`] gives, to the end."""
+        while not self.is_finished:
+            yield self.advance()
+
+    def close(self) -> None:
+        """Ends the progress bar, and lets offloaded weights go. A session can go on afterwards."""
+        if self._progress_bar is not None:
+            self._progress_bar.close()
+        self._progress_bar = None
+        self.pipe.maybe_free_model_hooks()
+
+    def _complete(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        Makes what is unknown of a frame `(B, h, w)`.
+
+        Returns:
+            its codes, and which of them are given.
+        """
+        state, decoder = self.state, self._decoder
+        latents = self._undecide(latents)
+        is_given = latents != UNKNOWN_CODE
+        if is_given.all():
+            return latents, is_given
+        self._get_ready()
+        predicted = latents
+        decoder.begin_frame(latents)
+        for timestep in decoder.timesteps:
+            state.current_timestep = timestep
+            latents, predicted = decoder.step(latents, timestep, self.guidance_scale)
+            latents, predicted = self._call_back(latents, predicted)
+            state.step += 1
+            self._progress_bar.update()
+            if state.interrupt:
+                break
+        state.current_timestep = None
+        return torch.where(latents == UNKNOWN_CODE, predicted, latents), is_given
+
+    def _undecide(self, latents: torch.Tensor) -> torch.Tensor:
+        """By `strength`, the least probable codes of a given frame are unknown again."""
+        count = self._num_undecided_by_strength
+        if count == 0 or (latents == UNKNOWN_CODE).any():
+            return latents
+        if count == latents[0].numel():
+            return torch.full_like(latents, UNKNOWN_CODE)
+        self._get_ready()
+        return latents.masked_fill(self._decoder.least_probable(latents, count, self.guidance_scale), UNKNOWN_CODE)
+
+    @property
+    def _num_undecided_by_strength(self) -> int:
+        return round((self.inputs.strength or 0) * self._given.codes.shape[2] * self._given.codes.shape[3])
+
+    def _get_ready(self) -> None:
+        """Before something is made: the prompts that hold now, and a sequence with room for another frame."""
+        if self._progress_bar is None:
+            total = self.state.num_timesteps if self._num_frames < math.inf else math.inf
+            self._progress_bar = self.pipe.progress_bar(total=total)
+        if self._captions is not None and self._captions != self._encoded_captions:
+            self._prompt_ids = self._encode(self._captions)
+            self._encoded_captions = list(self._captions)
+            self._decoder.switch_prompts(*self._prompt_ids)
+        if self._num_made - self._sequence_start >= self._tile_size:
+            self._decoder.restart(self._window())
+            self._sequence_start = self._num_made - self._overlap
+
+    def _begin_segment(self, row: int, caption: str | None) -> None:
+        if caption is None or self._captions is None:
+            return
+        rows = [row] if len(self._segments) > 1 else range(len(self._captions))
+        self._captions = [caption if index in rows else other for index, other in enumerate(self._captions)]
+
+    def _call_back(self, latents: torch.Tensor, predicted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the callback makes of a step's codes and prediction, both `(B, h, w)`."""
+        inputs, state = self.inputs, self.state
+        if inputs.callback_on_step_end is None:
+            return latents, predicted
+        tensors = {"latents": latents, "predicted": predicted}
+        asked_for = {name: tensors[name] for name in inputs.callback_on_step_end_tensor_inputs or ()}
+        token = calling_back.set((self.pipe, state))
+        try:
+            outputs = inputs.callback_on_step_end(self.pipe, state.step, state.current_timestep, asked_for)
+        finally:
+            calling_back.reset(token)
+        outputs = check_callback_outputs(outputs, latents)
+        return outputs.get("latents", latents), outputs.get("predicted", predicted)
+
+    # Prompts and sequences
+
+    def _start_decoder(self) -> FrameDecoder:
+        # Completed inputs have a value for everything.
+        inputs: Any = self.inputs
+        pipe = self.pipe
+        config = pipe.transformer.config
+        self._prompt_ids = self._encode(self._captions)
+        for captions in self._segments:
+            for caption in captions.values():
+                # Whatever is wrong with a later one is said now.
+                self._encode([caption])
+        duration = video_duration(inputs.sequence_num_frames, inputs.fps)
+        batch_size, _, h, w = self._given.codes.shape
+        codes = self._given.codes.new_full((batch_size, self._tile_size, h, w), UNKNOWN_CODE)
+        self._num_in_base = min(self._given.num_whole, self._tile_size)
+        if self._num_undecided_by_strength:
+            self._num_in_base = 0
+        codes[:, : self._num_in_base] = self._given.codes[:, : self._num_in_base]
+        return FrameDecoder(
+            pipe.transformer,
+            pipe.scheduler,
+            prefixes=self._prompt_ids[0],
+            negative_prefixes=self._prompt_ids[1],
+            header_ids=video_header_ids(duration, inputs.fps, config),
+            codes=codes,
+            num_given=self._num_in_base,
+            num_inference_steps=inputs.num_inference_steps,
+            history_mask_ratio=inputs.history_mask_ratio,
+            approximations=inputs.approximations,
+            generator=inputs.generator,
+        )
+
+    def _encode(self, captions: list[str] | None) -> tuple[list[list[int]], list[list[int]]]:
+        """Token ids before `video_start` of both branches, checked to leave room for a sequence."""
+        # Completed inputs have a value for everything.
+        inputs: Any = self.inputs
+        config = self.pipe.transformer.config
+        prompt_ids = self.pipe.tokenize_prompt(
+            captions,
+            inputs.negative_prompt,
+            height=self._height,
+            width=self._width,
+            num_frames=inputs.sequence_num_frames,
+            fps=inputs.fps,
+            input_ids=inputs.input_ids if captions is None else None,
+            attention_mask=inputs.attention_mask if captions is None else None,
+        )
+        duration = video_duration(inputs.sequence_num_frames, inputs.fps)
+        header_ids = video_header_ids(duration, inputs.fps, config)
+        num_visual_ids = len(header_ids) + self._tile_size * frame_length(*self._given.codes.shape[2:])
+        names = ("input_ids" if captions is None else "prompt", "negative_prompt")
+        check_context(dict(zip(names, prompt_ids, strict=True)), num_visual_ids, config)
+        return prompt_ids
+
+    def _count_timesteps(self) -> int:
+        """Steps of all frames of which something is to be made; of one frame where there is no end."""
+        num_steps = len(self._decoder.timesteps)
+        if self._num_frames == math.inf:
+            return num_steps
+        is_made = (self._given.codes == UNKNOWN_CODE).any(dim=(0, 2, 3))
+        if self._num_undecided_by_strength:
+            is_made = torch.ones_like(is_made)
+        num_made = int(is_made.sum()) + int(self._num_frames) - len(is_made)
+        return num_made * num_steps
+
+    def _window(self) -> torch.Tensor:
+        """Codes `(B, overlap, h, w)` of the latest frames, as the first ones of a sequence."""
+        if self._recent_pixels is None:
+            return torch.stack(list(self._recent_codes), dim=1)
+        return self.pipe.encode_video(self._recent_pixels.clamp(-1, 1))
+
+    def _decode(self, codes: torch.Tensor) -> torch.Tensor | None:
+        """Pixels of the codes `(B, 1, h, w)` that follow; what another sequence would begin with is kept."""
+        if self.rolls:
+            self._recent_codes = (*self._recent_codes, codes[:, 0])[-self._overlap :]
+        if self._stream is None:
+            return None
+        video = self._stream.decode(codes)
+        if self.rolls:
+            recent = video if self._recent_pixels is None else torch.cat([self._recent_pixels, video], dim=2)
+            first = max(0, recent.shape[2] - self._first_pixel_frame(self._overlap))
+            # A view would keep all frames alive.
+            self._recent_pixels = recent[:, :, first:].clone()
+        return video
+
+    def _first_pixel_frame(self, latent_frame: int) -> int:
+        """The number of the first pixel frame of a latent frame, and so how many pixel frames those before it have."""
+        return 0 if latent_frame == 0 else 1 + self.pipe.transformer.config.temporal_compression * (latent_frame - 1)
+
+    # Backwards and aside
+
+    def rewind(self, num_frames: int = 1) -> None:
+        """
+        Goes back to where it was before the last frames were made, prompts and random numbers included.
+
+        Nothing is computed again, but that one pass over a sequence may be, where the prompt was switched or the video
+        rolled since.
+
+        Args:
+            num_frames: latent frames to forget.
+
+        Raises:
+            ValueError: if there are not so many frames, or the session was not opened to go back so far.
+        """
+        check_integer("num_frames", num_frames)
+        if num_frames > self._num_made:
+            raise ValueError(
+                f"`num_frames` must not lead before the first frame, of {self._num_made} there are, got {num_frames}."
+            )
+        if num_frames > len(self._marks):
+            raise ValueError(
+                f"`num_frames` must be at most {len(self._marks)}, as far as can be gone back here, got {num_frames}; "
+                "`max_rewind` of the session says how far."
+            )
+        for _ in range(num_frames):
+            mark = self._marks.pop()
+        del self._codes[len(self._codes) - num_frames :]
+        self._num_made, self._sequence_start = mark.num_made, mark.sequence_start
+        self._captions, self._encoded_captions, self._prompt_ids = (
+            mark.captions,
+            mark.encoded_captions,
+            mark.prompt_ids,
+        )
+        self._decoder.rewind(mark.decoder)
+        for generator, state in zip(self._generators, mark.generator_states, strict=True):
+            generator.set_state(state)
+        self._stream = None if mark.stream is None else mark.stream.fork()
+        self._recent_pixels, self._recent_codes = mark.recent_pixels, mark.recent_codes
+        self.state.step, self.state.interrupt = mark.step, False
+
+    def fork(self) -> "VideoSession":
+        """Another session that has come as far, and goes on by itself. Without `generator`s both share the default one."""
+        generators = [_copy_of(generator) for generator in self._generators]
+        own: Generators = (
+            generators if isinstance(self.inputs.generator, (list, tuple)) else next(iter(generators), None)
+        )
+        other = copy.copy(self)
+        other.inputs = replace(self.inputs, generator=own)
+        other._decoder = self._decoder.fork(own)
+        other._stream = None if self._stream is None else self._stream.fork()
+        other._codes, other._marks = list(self._codes), self._marks.copy()
+        other._progress_bar = None
+        other.state = replace(self.state)
+        return other
+
+    def save(self, path: str | os.PathLike) -> None:
+        """
+        Writes a file from which [`LumosVideoPipeline.load_session`] goes on to the same bits.
+
+        Raises:
+            ValueError: for a session that draws from the default generator of torch, whose state is not its own.
+        """
+        # The file knows the session.
+        from .session_file import save_session
+
+        save_session(self, path)
+
+    def export_state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """Tensors by name, and what JSON can hold: all that `import_state` of a session with the same inputs needs."""
+        if not self._generators:
+            raise ValueError("`generator` must be given to a session that is saved, got None.")
+        tensors = {f"decoder.{name}": tensor for name, tensor in self._decoder.state_dict().items()}
+        tensors |= {f"generator.{i}": each.get_state() for i, each in enumerate(self._generators)}
+        tensors |= {
+            f"stream.{name}": tensor for name, tensor in (self._stream.state_dict() if self._stream else {}).items()
+        }
+        optional = {
+            "codes": torch.stack(self._codes, dim=1) if self._codes else None,
+            "recent_codes": torch.stack(self._recent_codes, dim=1) if self._recent_codes else None,
+            "recent_pixels": self._recent_pixels,
+            "given.codes": self._given.codes,
+            "given.pixels": self._given.pixels,
+            "given.weights": self._given.weights,
+        }
+        tensors |= {name: tensor for name, tensor in optional.items() if tensor is not None}
+        frames = {name: getattr(self, f"_{name}") for name in ("num_made", "sequence_start", "num_in_base")}
+        return tensors, frames | {
+            "captions": self._captions,
+            "encoded_captions": self._encoded_captions,
+            "input_ids": self._prompt_ids[0] if self._captions is None else None,
+            "num_frames": None if self._num_frames == math.inf else self.inputs.num_frames,
+            "height": self._height,
+            "width": self._width,
+            "guidance_scale": self.state.guidance_scale,
+            "step": self.state.step,
+            "makes_pixels": self._makes_pixels,
+            "max_rewind": self._marks.maxlen,
+            "generator_devices": [str(generator.device) for generator in self._generators],
+            "has_generator_list": isinstance(self.inputs.generator, (list, tuple)),
+        }
+
+    def import_state(self, tensors: Mapping[str, torch.Tensor], settings: Mapping[str, Any]) -> None:
+        """Takes the place of a session with the same inputs whose `export_state` this is."""
+
+        def below(prefix: str) -> dict[str, torch.Tensor]:
+            return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+        device = self._given.codes.device
+        self._decoder.load_state_dict(below("decoder."))
+        for index, generator in enumerate(self._generators):
+            generator.set_state(tensors[f"generator.{index}"])
+        if self._stream is not None:
+            self._stream.load_state_dict(below("stream."))
+        self._codes = list(tensors["codes"].unbind(1)) if "codes" in tensors else []
+        if "recent_codes" in tensors:
+            self._recent_codes = tensors["recent_codes"].to(device).unbind(1)
+        if "recent_pixels" in tensors:
+            self._recent_pixels = tensors["recent_pixels"].to(device)
+        for name in ("num_made", "sequence_start", "num_in_base"):
+            setattr(self, f"_{name}", settings[name])
+        self._captions = settings["captions"]
+        self.state.step = settings["step"]
+
+    @property
+    def _generators(self) -> list[torch.Generator]:
+        generator = self.inputs.generator
+        if generator is None:
+            return []
+        return list(generator) if isinstance(generator, (list, tuple)) else [generator]
+
+    def _mark(self) -> _Mark:
+        return _Mark(
+            num_made=self._num_made,
+            sequence_start=self._sequence_start,
+            captions=self._captions,
+            encoded_captions=self._encoded_captions,
+            prompt_ids=self._prompt_ids,
+            decoder=self._decoder.mark(),
+            generator_states=[generator.get_state() for generator in self._generators],
+            stream=None if self._stream is None else self._stream.fork(),
+            recent_pixels=self._recent_pixels,
+            recent_codes=self._recent_codes,
+            step=self.state.step,
+        )
+
+
+def _copy_of(generator: torch.Generator) -> torch.Generator:
+    copied = torch.Generator(device=generator.device)
+    copied.set_state(generator.get_state())
+    return copied
