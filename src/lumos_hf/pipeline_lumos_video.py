@@ -373,21 +373,8 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
             temporal_overlap=temporal_overlap,
         ).completed(self)
         with self._own_turn():
-            session = VideoSession(self, inputs, makes_pixels=False)
-            try:
-                parts, videos = zip(*session.remaining(), strict=True)
-                codes = frames = torch.cat(parts, dim=1)
-                if output_type != "latent":
-                    # A video that rolls was decoded on the way.
-                    video = torch.cat(videos, dim=2) if session.rolls else self.vqvae.decode(codes)
-                    frames = session.postprocess(video)
-            finally:
-                # Offload all models
-                session.close()
-
-        if not return_dict:
-            return (frames,)
-        return LumosPipelineOutput(frames=frames)
+            frames = self._make_frames(inputs)
+        return LumosPipelineOutput(frames=frames) if return_dict else (frames,)
 
     @torch.no_grad()
     def stream(
@@ -531,6 +518,20 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
         if latents is not None:
             codes[:, : latents.shape[1]] = latents.to(codes).repeat_interleave(batch_size // len(latents), dim=0)
         return codes
+
+    def _make_frames(self, inputs: CallInputs) -> list[list[PIL.Image.Image]] | np.ndarray | torch.Tensor:
+        """What [`__call__`] does with completed inputs."""
+        session = VideoSession(self, inputs, makes_pixels=False)
+        try:
+            parts, videos = zip(*session.remaining(), strict=True)
+            codes = torch.cat(parts, dim=1)
+            if inputs.output_type == "latent":
+                return codes
+            # A video that rolls was decoded on the way.
+            return session.postprocess(torch.cat(videos, dim=2) if session.rolls else self.vqvae.decode(codes))
+        finally:
+            # Offload all models
+            session.close()
 
     def _own_turn(self) -> AbstractContextManager:
         """Keeps calls in other threads out where hooks move the weights."""
