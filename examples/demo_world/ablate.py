@@ -9,6 +9,7 @@ ratios. Notable:
 - Arms of one seed share their initial weights, clips and captions, so that their differences are paired.
 - Seeds are the outermost loop: a grid that is cut short is still balanced.
 - A finished run is a JSON file in the output folder and is not repeated; a killed one resumes from its checkpoint.
+- `--two-layouts` trains on clips of two sizes and lengths, and measures a third that training never saw as well.
 - The report covers all runs in the output folder, also those of earlier calls.
 """
 
@@ -16,9 +17,10 @@ import argparse
 import itertools
 import json
 import os
+import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +28,15 @@ import numpy as np
 import torch
 from assemble import demo_pipeline
 from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import Dataset
 from train_generator import TokenizedClipDataset, tokenize_clips
-from training_run import train
+from training_run import computed_once, train
 from transformers import PreTrainedTokenizerBase
 
 from lumos_hf import CosmosVideoTokenizer, LumosConfig, LumosForCausalLM, MaskDecodingScheduler
 from lumos_hf.configuration_lumos import POSITION_ENCODINGS
 from lumos_hf.demo import demo_checkpoint
-from lumos_hf.evaluation.clips import BACKGROUNDS, FPS, NUM_FRAMES, SIZE, ClipSpec, is_held_out, single_specs
+from lumos_hf.evaluation.clips import BACKGROUNDS, FPS, NUM_FRAMES, ClipSpec, draw_clip, is_held_out, single_specs
 from lumos_hf.evaluation.measure import observe
 from lumos_hf.evaluation.score import generate, held_out_prompts, summarise
 from lumos_hf.evaluation.vocabulary import demo_config, demo_text_tokenizer
@@ -62,6 +65,11 @@ PROMISES = ("count", "colour", "shape", "motion")
 REPORTED_SCORES = (*PROMISES, "all")
 TABLE_BEGIN, TABLE_END = "<!-- table of examples/demo_world/ablate.py -->", "<!-- end of the table -->"
 
+# Of the usual 128 columns, those that a single character needs in the narrow layouts, and the frames of the short one.
+NARROW = slice(16, 112)
+SHORT = 5
+SEEN_LAYOUT, UNSEEN_LAYOUT = "narrow, 2 latent frames, trained", "narrow, 3 latent frames, never trained"
+
 Batch = dict[str, torch.Tensor]
 Feature = dict[str, Any]
 Result = dict[str, Any]
@@ -77,12 +85,29 @@ class Clips:
         codes: theirs, uint16 `(clips, t, h, w)`.
         held_out: clips whose combinations training never sees.
         features: theirs, with a caption, as [`DataCollatorForDiffusionForcing`] takes them.
+        short_codes: of the training clips in the narrow and short layout, with `--two-layouts`.
+        other_layouts: the held-out features in other layouts, by a name for each.
     """
 
     training: list[ClipSpec]
     codes: np.ndarray
     held_out: list[ClipSpec]
     features: list[Feature]
+    short_codes: np.ndarray | None = None
+    other_layouts: dict[str, list[Feature]] = field(default_factory=dict)
+
+
+class TwoLayoutDataset(Dataset):
+    """Draws of two sets that differ in the layout of their clips alone; `seed` and index say of which."""
+
+    def __init__(self, first: TokenizedClipDataset, second: TokenizedClipDataset, seed: int) -> None:
+        self.layouts, self.seed = (first, second), seed
+
+    def __len__(self) -> int:
+        return len(self.layouts[0])
+
+    def __getitem__(self, index: int) -> Feature:
+        return random.Random(f"layout/{self.seed}/{index}").choice(self.layouts)[index]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -118,6 +143,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--layers", type=int, default=2)
     add("--scenes", nargs="+", choices=BACKGROUNDS, default=["meadow", "night"])
     add("--max-clips", type=int, default=None, help="to train on; default: all of one character in these scenes")
+    add("--two-layouts", action="store_true", help=f"train also on {SHORT} frames of a narrower picture")
     add("--prompts", type=int, default=60, help="held-out clips for losses and scores")
     add("--history-mask-ratios", nargs="+", type=float, default=[0.0, 0.3, 0.7], help="at inference")
     add("--inference-steps", type=int, default=8)
@@ -162,16 +188,32 @@ def tokenized_clips(args: argparse.Namespace, vqvae: CosmosVideoTokenizer) -> Cl
     if not 0 < args.prompts <= num_held_out:
         raise ValueError(f"`--prompts` must be from 1 to {num_held_out} in these scenes, got {args.prompts}.")
     held_out, captions = zip(*held_out_prompts(specs, args.prompts))
-    codes_file = args.output / "codes.npy"
-    if not codes_file.exists():
-        codes = tokenize_clips([*training, *held_out], vqvae)
-        write_whole(codes_file, lambda path: np.save(path, codes))
-    codes = np.load(codes_file)
-    features = [
-        {"codes": clip_codes, "caption": caption, "fps": FPS}
-        for clip_codes, caption in zip(codes[len(training) :], captions, strict=True)
-    ]
-    return Clips(training, codes[: len(training)], list(held_out), features)
+
+    def codes_of(name: str, specs: list[ClipSpec], draw: Callable[[ClipSpec], np.ndarray]) -> np.ndarray:
+        return computed_once(args.output / name, lambda: tokenize_clips(specs, vqvae, draw=draw))
+
+    def features(held_out_codes: np.ndarray) -> list[Feature]:
+        return [
+            {"codes": clip_codes, "caption": caption, "fps": FPS}
+            for clip_codes, caption in zip(held_out_codes, captions, strict=True)
+        ]
+
+    codes = codes_of("codes.npy", [*training, *held_out], draw_clip)
+    clips = Clips(training, codes[: len(training)], list(held_out), features(codes[len(training) :]))
+    if not args.two_layouts:
+        return clips
+    short = codes_of("codes-short.npy", [*training, *held_out], lambda spec: draw_clip(spec)[:SHORT, :, NARROW])
+    narrow = codes_of("codes-narrow.npy", list(held_out), lambda spec: draw_clip(spec)[:, :, NARROW])
+    others = {SEEN_LAYOUT: features(short[len(training) :]), UNSEEN_LAYOUT: features(narrow)}
+    return replace(clips, short_codes=short[: len(training)], other_layouts=others)
+
+
+def training_set(clips: Clips, size: int, seed: int) -> Dataset:
+    """Draws of the training clips, of both layouts if there are two."""
+    whole = TokenizedClipDataset(clips.training, [], clips.codes, size, seed)
+    if clips.short_codes is None:
+        return whole
+    return TwoLayoutDataset(whole, TokenizedClipDataset(clips.training, [], clips.short_codes, size, seed), seed)
 
 
 def run(arm: str, seed: int, args: argparse.Namespace, vqvae: CosmosVideoTokenizer, clips: Clips) -> Result:
@@ -196,7 +238,7 @@ def run(arm: str, seed: int, args: argparse.Namespace, vqvae: CosmosVideoTokeniz
     )
     train(
         model,
-        TokenizedClipDataset(clips.training, [], clips.codes, args.steps * args.batch_size, seed),
+        training_set(clips, args.steps * args.batch_size, seed),
         collator,
         args.output / f"{arm}-{seed}",
         steps=args.steps,
@@ -207,6 +249,9 @@ def run(arm: str, seed: int, args: argparse.Namespace, vqvae: CosmosVideoTokeniz
     trained = time.perf_counter()
     model.eval()
     losses = held_out_losses(model, strategy, args, clips.features)
+    layout_losses = {
+        name: held_out_losses(model, strategy, args, features) for name, features in clips.other_layouts.items()
+    }
     scores = held_out_scores(model, args, vqvae, clips)
     return {
         "parameters": model.num_parameters(),
@@ -215,6 +260,7 @@ def run(arm: str, seed: int, args: argparse.Namespace, vqvae: CosmosVideoTokeniz
         "evaluation_seconds": time.perf_counter() - trained,
         "cpu_seconds": time.process_time() - cpu_start,
         "losses": losses,
+        "layout_losses": layout_losses,
         "scores": scores,
     }
 
@@ -285,8 +331,9 @@ def _padded_rows(
 ) -> tuple[torch.LongTensor, torch.LongTensor]:
     """Whole sequences without masks, `(B, L)`, and their attention mask."""
     duration = video_duration(NUM_FRAMES, FPS)
+    height, width = (side * config.spatial_compression for side in features[0]["codes"].shape[1:])
     texts = [
-        prompt_text(feature["caption"], height=SIZE, width=SIZE, duration=duration, fps=FPS) for feature in features
+        prompt_text(feature["caption"], height=height, width=width, duration=duration, fps=FPS) for feature in features
     ]
     rows = [
         sequence_from_codes(
@@ -350,14 +397,31 @@ def format_results(arms: dict[str, list[Result]]) -> str:
         for arm, runs in arms.items()
         for condition in runs[0]["losses"]
     ]
+    layout_rows = [
+        [*(*arm.split("-"), layout, condition, str(len(runs))), _mean_and_spread(_all_frames(runs, layout, condition))]
+        for arm, runs in arms.items()
+        for layout in runs[0].get("layout_losses", {})
+        for condition in runs[0]["losses"]
+    ]
     minutes = {
         name: sum(result[f"{name}_seconds"] for result in results) / 60 for name in ("training", "evaluation", "cpu")
     }
-    lines = [f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows)]
-    return "\n".join(lines) + (
+    tables = _table(header, rows)
+    if layout_rows:
+        header = ["position encoding", "masks in training", "layout", "history masked", "seeds", "loss, all frames"]
+        tables += f"\n\n{_table(header, layout_rows)}"
+    return tables + (
         f"\n\n{len(results)} runs of {results[0]['parameters']:,} parameters; wall time {minutes['training']:.0f} min of training "
         f"and {minutes['evaluation']:.0f} min of evaluation, processor time {minutes['cpu']:.0f} min."
     )
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows))
+
+
+def _all_frames(runs: list[Result], layout: str, condition: str) -> list[float]:
+    return [float(np.mean(run["layout_losses"][layout][condition])) for run in runs]
 
 
 def _mean_and_spread(values: Iterable[float | None]) -> str:

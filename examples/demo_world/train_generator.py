@@ -9,7 +9,7 @@ from a text alone, the generator goes on choosing among those that it knows.
 
 import argparse
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,12 +50,17 @@ TWO_GIVEN_SHARE = 0.3
 
 
 @torch.no_grad()
-def tokenize_clips(specs: list[ClipSpec], vqvae: CosmosVideoTokenizer, batch_size: int = 32) -> np.ndarray:
-    """Codes of drawn clips, uint16 `(clips, t, h, w)`."""
+def tokenize_clips(
+    specs: list[ClipSpec],
+    vqvae: CosmosVideoTokenizer,
+    batch_size: int = 32,
+    draw: Callable[[ClipSpec], np.ndarray] = draw_clip,
+) -> np.ndarray:
+    """Codes of clips as `draw` gives their frames, uint16 `(clips, t, h, w)`."""
     batches = [specs[start : start + batch_size] for start in range(0, len(specs), batch_size)]
     codes = []
     for batch in tqdm(batches, desc="Tokenizing clips"):
-        video = pixels_to_input(torch.from_numpy(np.stack([draw_clip(spec) for spec in batch]))).to(
+        video = pixels_to_input(torch.from_numpy(np.stack([draw(spec) for spec in batch]))).to(
             vqvae.device, vqvae.dtype
         )
         codes.append(vqvae.encode(video).cpu().numpy().astype(np.uint16))
