@@ -13,7 +13,8 @@ from pathlib import Path
 from lumos_hf.demo import demo_checkpoint
 from lumos_hf.evaluation.clips import ClipSpec, caption, is_held_out, single_specs
 from lumos_hf.evaluation.measure import observe
-from lumos_hf.evaluation.score import Scores, format_table, generate, summarise
+from lumos_hf.evaluation.score import Scores, generate, summarise
+from lumos_hf.hub.model_card import format_table
 from lumos_hf.pipeline_lumos_video import LumosVideoPipeline
 from lumos_hf.scheduling_mask_decoding import MaskDecodingScheduler
 

@@ -3,7 +3,7 @@
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import av
@@ -19,7 +19,12 @@ SHEET_COLOR = "white"
 _MP4_OPTIONS = {"crf": "16", "preset": "slow"}
 
 
-def write_media(path: str | os.PathLike, frames: list[Image.Image], fps: int = 12) -> None:
+def write_media(
+    path: str | os.PathLike,
+    frames: list[Image.Image],
+    fps: int = 12,
+    mp4_options: Mapping[str, str] = _MP4_OPTIONS,
+) -> None:
     """
     Writes a video as mp4 or gif, or as a png: of one frame the picture itself, of several a grid of them.
 
@@ -30,6 +35,7 @@ def write_media(path: str | os.PathLike, frames: list[Image.Image], fps: int = 1
         path: file to write; its ending says how.
         frames: the video, at least one frame, all of one size. For mp4, width and height must be even.
         fps: frames per second of mp4 and gif. The delays of a gif are rounded to hundredths of a second.
+        mp4_options: of the encoder, libx264.
 
     Raises:
         ValueError: if the ending is unknown or the frames do not fit the format.
@@ -42,7 +48,10 @@ def write_media(path: str | os.PathLike, frames: list[Image.Image], fps: int = 1
     if len(sizes) > 1:
         raise ValueError(f"`frames` must all have the same size, got the sizes (width, height) {sorted(sizes)}.")
     with whole_file(path) as temporary:
-        _WRITERS[path.suffix.lower()](temporary, frames, fps)
+        if path.suffix.lower() == ".mp4":
+            _write_mp4(temporary, frames, fps, mp4_options)
+        else:
+            _WRITERS[path.suffix.lower()](temporary, frames, fps)
 
 
 def check_media_path(path: str | os.PathLike) -> None:
@@ -91,12 +100,12 @@ def _spread_evenly(clip: list[Image.Image], count: int) -> list[Image.Image]:
     return [clip[round(index * (len(clip) - 1) / max(count - 1, 1))] for index in range(count)]
 
 
-def _write_mp4(path: Path, frames: list[Image.Image], fps: int) -> None:
+def _write_mp4(path: Path, frames: list[Image.Image], fps: int, options: Mapping[str, str] = _MP4_OPTIONS) -> None:
     width, height = frames[0].size
     if width % 2 or height % 2:
         raise ValueError(f"An mp4 file needs `frames` of even width and height, got {width}x{height} pixels.")
     with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
-        stream = container.add_stream("libx264", rate=fps, options=_MP4_OPTIONS)
+        stream = container.add_stream("libx264", rate=fps, options=dict(options))
         stream.width, stream.height = width, height
         # Many players show nothing else.
         stream.pix_fmt = "yuv420p"

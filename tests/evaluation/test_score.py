@@ -5,13 +5,13 @@ import PIL.Image
 from lumos_hf.evaluation.clips import draw_clip, is_held_out, is_known_start, pair_specs, single_specs
 from lumos_hf.evaluation.measure import judge, observe
 from lumos_hf.evaluation.score import (
-    format_table,
     held_out_prompts,
     save_contact_sheet,
     summarise,
     tasks,
     wilson_interval,
 )
+from lumos_hf.hub.model_card import format_table
 
 
 def test_the_prompts_are_held_out_and_always_the_same():

@@ -15,6 +15,7 @@ from .. import __version__
 from ..generation_defaults import OFFICIAL_CHECKPOINTS
 from .checkpoint_conversion import convert, export, export_remote_code
 from .command import Command
+from .evaluation import evaluate
 from .generation import generate
 from .publication import card, push
 from .tokenized_sets import export_tokenized, import_tokenized, tokenize
@@ -51,6 +52,7 @@ for _function in (generate, tokenize, import_tokenized, export_tokenized, card, 
     app.command(cls=Command)(_function)
 app.command(cls=Command, epilog=f"Checkpoints of RELEASE: {', '.join(OFFICIAL_CHECKPOINTS)}.")(convert)
 app.command(cls=Command)(export)
+app.add_typer(evaluate, name="evaluate")
 
 
 def main() -> None:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 
 if TYPE_CHECKING:
+    from ..process_rank import process_rank
     from .official_export import export_tokenized_dataset
     from .official_import import import_tokenized_dataset
-    from .shard_work import process_rank
     from .tokenization import tokenize_dataset
     from .tokenized_dataset import load_tokenized_dataset, video_tokenizer_checksum
 
@@ -21,7 +21,7 @@ _LAZY_MODULES = {
     "export_tokenized_dataset": "official_export",
     "import_tokenized_dataset": "official_import",
     "load_tokenized_dataset": "tokenized_dataset",
-    "process_rank": "shard_work",
+    "process_rank": ".process_rank",
     "tokenize_dataset": "tokenization",
     "video_tokenizer_checksum": "tokenized_dataset",
 }

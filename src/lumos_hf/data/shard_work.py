@@ -7,7 +7,6 @@ and never talk to each other; a run that was killed goes on with the shards that
 """
 
 import logging
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
@@ -42,25 +41,6 @@ class TokenizationSummary:
     num_rows: int
     skipped: tuple[SkippedClip, ...]
     num_unfinished_shards: int
-
-
-def process_rank() -> tuple[int, int]:
-    """
-    Number of this process among those that share the work, and their number, as torchrun and `accelerate launch` say.
-
-    Raises:
-        ValueError: if the environment variables `RANK` and `WORLD_SIZE` are no such numbers.
-    """
-    numbers = {}
-    for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")):
-        value = os.environ.get(name, default)
-        if not (value.isascii() and value.isdigit()) or len(value) > 9:
-            raise ValueError(f"The environment variable {name} must be an integer of at least 0, got {value!r}.")
-        numbers[name] = int(value)
-    rank, world_size = numbers["RANK"], numbers["WORLD_SIZE"]
-    if rank >= world_size:
-        raise ValueError(f"The environment variable RANK must be below WORLD_SIZE, {world_size}, got {rank}.")
-    return rank, world_size
 
 
 def check_rank(rank: int, world_size: int) -> None:

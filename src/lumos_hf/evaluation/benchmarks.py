@@ -87,7 +87,13 @@ _LUMOS = "https://raw.githubusercontent.com/alibaba-damo-academy/Lumos/5a4db1757
 _VBENCH = "https://raw.githubusercontent.com/Vchitect/VBench/6149cafdc8f53df13bcd7108ce05ea4ad67e3ff3"
 _GENEVAL = "https://raw.githubusercontent.com/djghosh13/geneval/16f1681160a110fd077309eb04c1e004f951e06d"
 
-_VIDEO_SETTINGS = {"num_frames": 25, "fps": 12, "num_inference_steps": 50, "guidance_scale": 15.0, "history_mask_ratio": 0.7}
+_VIDEO_SETTINGS = {
+    "num_frames": 25,
+    "fps": 12,
+    "num_inference_steps": 50,
+    "guidance_scale": 15.0,
+    "history_mask_ratio": 0.7,
+}
 
 BENCHMARKS = {
     GENEVAL: Benchmark(
@@ -205,9 +211,17 @@ def _read_content(path: Path) -> Any:
     try:
         if path.suffix == ".jsonl":
             return [json.loads(line) for line in text.splitlines() if line.strip()]
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_without_repetition)
     except json.JSONDecodeError as error:
         raise ValueError(f"`prompts` must be a file of JSON, got '{path}': {error}.") from error
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        repeated = next(key for key in content if sum(key == other for other, _ in pairs) > 1)
+        raise ValueError(f"`prompts` must give each prompt a file name of its own, got two of {repeated!r}.")
+    return content
 
 
 def _geneval_entries(content: list[dict[str, Any]], protocol: Protocol) -> list[Entry]:
@@ -312,12 +326,10 @@ def _check_names(path: Path, entries: Sequence[Entry]) -> None:
                 f"`prompts` must be texts that can name a file, got '{path}', which has {entry.name!r} with the text "
                 f"{entry.text!r}."
             )
-        # Some file systems do not tell capitals from small letters.
-        other = seen.setdefault(entry.name.casefold(), entry)
+        other = seen.setdefault(entry.name, entry)
         if other is not entry:
             raise ValueError(
-                f"`prompts` must give each prompt a file name of its own, got '{path}', in which {other.name!r} and "
-                f"{entry.name!r} have the same."
+                f"`prompts` must give each prompt a file name of its own, got '{path}', in which two have {entry.name!r}."
             )
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import write_json
+from .benchmarks import Entry
 from .sample_plan import Sample
 
 
@@ -161,10 +162,22 @@ def checkpoint_revision(directory: Path) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def plan_checksum(samples: Sequence[Sample]) -> str:
-    """Of texts and images, whatever the number of samples."""
-    texts = sorted({(Path(sample.file).as_posix(), sample.text, sample.image or "") for sample in samples})
-    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
+def prompts_checksum(entries: Sequence[Entry]) -> str:
+    """SHA-256 of what the entries of a whole prompt file ask for."""
+    asked = [[entry.name, entry.prompt, entry.text, entry.image] for entry in entries]
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+
+
+def images_checksum(directory: Path | None, entries: Sequence[Entry]) -> str | None:
+    """SHA-256 of the images of a folder that entries ask for; None if there is no folder."""
+    if directory is None:
+        return None
+    digest = hashlib.sha256()
+    for name in sorted({entry.image for entry in entries if entry.image is not None}):
+        if (directory / name).is_file():
+            digest.update(name.encode())
+            digest.update((directory / name).read_bytes())
+    return digest.hexdigest()
 
 
 def package_versions() -> dict[str, str]:

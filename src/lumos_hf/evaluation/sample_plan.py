@@ -42,9 +42,7 @@ class Sample:
     row: int = 0
 
 
-def plan_samples(
-    benchmark: str, entries: Sequence[Entry], num_samples: int | None = None, limit: int | None = None
-) -> list[Sample]:
+def plan_samples(benchmark: str, entries: Sequence[Entry], num_samples: int | None = None) -> list[Sample]:
     """
     The samples of a benchmark: the first one of every prompt, then the second ones, and so on.
 
@@ -52,9 +50,7 @@ def plan_samples(
         benchmark: its name.
         entries: of [`read_entries`].
         num_samples: of each prompt; by default as many as the protocol wants.
-        limit: takes the first so many entries only.
     """
-    entries = entries[:limit]
     most = max(entry.num_samples for entry in entries) if num_samples is None else num_samples
     return [
         Sample(

@@ -31,7 +31,7 @@ Write: TypeAlias = Callable[[Path, list["Image.Image"]], None]
 
 
 def make_samples(
-    pipe: "LumosVideoPipeline",
+    load: Callable[[], "LumosVideoPipeline"],
     samples: Sequence[Sample],
     record: RunRecord,
     write: Write,
@@ -46,7 +46,7 @@ def make_samples(
     Makes this process's share of the samples that are missing.
 
     Args:
-        pipe: the checkpoint.
+        load: gives the checkpoint, which is asked for only if something is missing.
         samples: all of the run.
         record: of the run, which was begun; its directory gets them.
         write: writes the frames of a sample to a path, whole or not at all.
@@ -60,17 +60,16 @@ def make_samples(
         how many samples of all processes are still missing.
     """
     directory = record.samples_directory
-    for folder in {directory / Path(sample.file).parent for sample in samples}:
-        if folder.is_dir():
-            remove_leftovers(folder)
+    _remove_leftovers(directory, samples)
     own_batches = cut_batches(samples, batch_size)[rank::world_size]
+    unfinished = [batch for batch in own_batches if _count_finished(directory, batch) < len(batch)]
+    if not unfinished:
+        return len(samples) - _count_finished(directory, samples)
+    pipe = load()
     done = _count_finished(directory, samples)
-    progress = tqdm(desc="Samples", unit="sample", total=len(samples), initial=done, disable=rank != 0)
-    with progress:
-        for batch in own_batches:
+    with tqdm(desc="Samples", unit="sample", total=len(samples), initial=done, disable=rank != 0) as progress:
+        for batch in unfinished:
             missing = [sample for sample in batch if not (directory / sample.file).exists()]
-            if not missing:
-                continue
             start = time.perf_counter()
             videos = _make_batch(pipe, batch, given, settings)
             for sample, frames in zip(batch, videos, strict=True):
@@ -79,6 +78,14 @@ def make_samples(
             record.note_batch(missing, (time.perf_counter() - start) * len(missing) / len(batch))
             progress.update(_count_finished(directory, samples) - progress.n)
     return len(samples) - _count_finished(directory, samples)
+
+
+def _remove_leftovers(directory: Path, samples: Sequence[Sample]) -> None:
+    """Of killed runs, in every folder that samples, or what belongs to them, are written to."""
+    files = [directory / sample.file for sample in samples]
+    for folder in {folder for file in files for folder in (file.parent, file.parent.parent)}:
+        if folder.is_dir():
+            remove_leftovers(folder)
 
 
 def _make_batch(

@@ -1,6 +1,6 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
 """
-Scores a demo checkpoint on held-out prompts: `python -m lumos_hf.evaluation.score`, or `make demo-score`.
+The tasks of the demo on held-out prompts, and their scores: `lumos-hf evaluate demo`, or `make demo-score`.
 
 From text alone, from an image and from the beginning of a video. Beside the generated clips stand the tokenizer's ceiling
 (the true clips, encoded and decoded) and controls: the true clips, which must be perfect; generated clips judged by the
@@ -8,7 +8,6 @@ wrong prompts, which must be near chance; and, where frames are given, the last 
 nothing moves.
 """
 
-import argparse
 import math
 import random
 from collections.abc import Callable, Sequence
@@ -22,9 +21,6 @@ import torch
 from tqdm.auto import tqdm
 
 from ..cosmos_video_tokenizer import CosmosVideoTokenizer
-from ..demo import demo_checkpoint
-from ..files import write_json
-from ..hub.model_card import format_table
 from ..media import contact_sheet, write_media
 from ..pipeline_lumos_video import LumosVideoPipeline
 from ..video_processor_lumos import LumosVideoProcessor, pixels_to_input
@@ -138,12 +134,13 @@ def generate(
         batch = prompts[start : start + BATCH_SIZE]
         generators = [torch.Generator().manual_seed(first_seed + start + row) for row in range(len(batch))]
         if given is not None:
-            call_arguments |= _given_arguments(given[start : start + len(batch)])
+            call_arguments |= given_arguments(given[start : start + len(batch)])
         clips += _videos_to_arrays(pipe(batch, generator=generators, **call_arguments).frames)
     return clips
 
 
-def _given_arguments(given: Sequence[np.ndarray]) -> dict[str, Any]:
+def given_arguments(given: Sequence[np.ndarray]) -> dict[str, Any]:
+    """Arguments of the pipeline's call for clips that begin with these frames, as many in each: an image or a video."""
     videos = [[PIL.Image.fromarray(frame) for frame in frames] for frames in given]
     return {"image": [frame for (frame,) in videos]} if len(videos[0]) == 1 else {"video": videos}
 
@@ -186,7 +183,7 @@ def summarise(
 def score(pipe: LumosVideoPipeline, task: Task, clips: list[np.ndarray]) -> dict[str, Scores]:
     """Scores of generated `clips`, with the ceiling and the controls beside them."""
     drawn = [draw_clip(spec) for spec in task.specs]
-    true, seen = ([observe(clip) for clip in group] for group in (drawn, clips))
+    true, seen = true_observations(task), [observe(clip) for clip in clips]
     restored = [observe(clip) for clip in reconstruct(pipe.vqvae, drawn)]
     rows = {
         "generated": seen,
@@ -200,6 +197,11 @@ def score(pipe: LumosVideoPipeline, task: Task, clips: list[np.ndarray]) -> dict
         rows["last given frame repeated"] = [observe(clip) for clip in frozen]
     truth = true if task.num_given else None
     return {name: summarise(task.specs, observations, truth) for name, observations in rows.items()}
+
+
+def true_observations(task: Task) -> list[Observation]:
+    """What the true clips of a task show."""
+    return [observe(draw_clip(spec)) for spec in task.specs]
 
 
 def continue_own_images(pipe: LumosVideoPipeline, count: int = README_SEEDS) -> list[bool]:
@@ -232,38 +234,3 @@ def save_animation(path: Path, clips: list[np.ndarray], rows: int = 3, columns: 
         for time in range(len(clips[0]))
     ]
     write_media(path, frames, fps=FPS)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", type=Path, default=None, help="a checkpoint directory; default: the packaged one")
-    parser.add_argument("--output", type=Path, default=Path("outputs/demo-score"))
-    parser.add_argument("--share", type=float, default=1.0, help="of the prompts of each task, for a quick look")
-    parser.add_argument(
-        "--training-prompts", action="store_true", help="prompts of training combinations, to choose checkpoints by"
-    )
-    args = parser.parse_args(arguments)
-    args.output.mkdir(parents=True, exist_ok=True)
-    pipe = LumosVideoPipeline.from_pretrained(args.model or demo_checkpoint())
-    pipe.set_progress_bar_config(disable=True)
-    report = {}
-    for task in tasks(_is_trained if args.training_prompts else is_held_out, args.share):
-        clips = generate(pipe, task.captions, given=task.given())
-        report[task.title] = score(pipe, task, clips)
-        picture = args.output / f"{task.title.replace(', ', ' ').replace(' ', '_')}.png"
-        save_contact_sheet(picture, clips)
-        save_animation(picture.with_suffix(".gif"), clips)
-        print(f"\n{task.title}, {len(clips)} prompts\n\n{format_table(report[task.title])}")
-        share = report[task.title]["generated"]["all"]
-        low, high = wilson_interval(share, len(clips))
-        print(f"\nall: {round(share * len(clips))} of {len(clips)}, 95% interval {low:.3f} to {high:.3f}", flush=True)
-    print(f"\nThe README's example: right with {sum(continue_own_images(pipe))} of {README_SEEDS} seeds")
-    write_json(args.output / "scores.json", report)
-
-
-def _is_trained(spec: ClipSpec) -> bool:
-    return not is_held_out(spec)
-
-
-if __name__ == "__main__":
-    main()

@@ -109,7 +109,7 @@ def format_table(scores: dict[str, dict[str, float]]) -> str:
     columns = list(next(iter(scores.values())))
     header = ["clips", *map(plain_text, columns)]
     rows = [[plain_text(name), *(f"{values[column]:.3f}" for column in columns)] for name, values in scores.items()]
-    return _markdown_table([header, *rows])
+    return markdown_table([header, *rows])
 
 
 def plain_text(value: Any) -> str:
@@ -127,7 +127,7 @@ def in_string(value: str) -> str:
     return json.dumps(value, ensure_ascii=False)[1:-1]
 
 
-def _markdown_table(rows: list[list[str]]) -> str:
+def markdown_table(rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in (rows[0], ["---"] * len(rows[0]), *rows[1:]))
 
 
@@ -164,7 +164,7 @@ def _parts_table(directory: Path, index: dict[str, Any]) -> str:
         class_name = index.get(part, [None, None])[1]
         if class_name is not None:
             rows.append([part, code_span(class_name), *_sizes(directory / part)])
-    return _markdown_table(rows)
+    return markdown_table(rows)
 
 
 def _sizes(folder: Path) -> tuple[str, str]:

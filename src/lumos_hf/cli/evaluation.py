@@ -1,0 +1,318 @@
+# Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
+"""`lumos-hf evaluate`: samples for the benchmarks, their scores, and a report of them."""
+
+import platform
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..demo import demo_checkpoint
+from ..process_rank import process_rank
+from .command import Command
+from .generation import (
+    ComputeDtype,
+    Fast,
+    GuidanceScale,
+    Height,
+    HistoryMaskRatio,
+    NumFrames,
+    NumInferenceSteps,
+    Width,
+)
+from .model_loading import check_device, check_model, load_pipeline, own_device
+from .options import Device, Dtype, Model, option
+
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..evaluation.benchmark_run import BenchmarkOptions
+    from ..evaluation.scorers import Scorer
+    from ..pipeline_lumos_video import LumosVideoPipeline
+
+
+PROMPTS, SCORING = "Prompts and samples", "Scores"
+
+evaluate = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Make the samples of a benchmark, score them, and report what came out.",
+)
+
+Checkpoint = Annotated[
+    str, option("--model", metavar="DIR_OR_REPO", help="The checkpoint: a directory, or a repository on the Hub.")
+]
+Output = Annotated[
+    Path,
+    option(
+        "--output",
+        "-o",
+        metavar="DIR",
+        help="The directory of the run: samples/, scores/ and run.json. A run that was interrupted goes on with it.",
+        file_okay=False,
+    ),
+]
+Standard = Annotated[
+    bool,
+    typer.Option(
+        "--standard/--official",
+        help="The benchmark's own prompts and numbers of samples, or those of the Lumos-1 release.",
+        rich_help_panel=PROMPTS,
+    ),
+]
+Prompts = Annotated[
+    Path | None,
+    option(
+        metavar="FILE",
+        help="The prompt file.",
+        default="that of an installed vbench, or downloaded",
+        panel=PROMPTS,
+        exists=True,
+        dir_okay=False,
+    ),
+]
+Images = Annotated[
+    Path | None,
+    option(
+        metavar="DIR",
+        help="The images of VBench-I2V, its folder crop/7-4.",
+        panel=PROMPTS,
+        exists=True,
+        file_okay=False,
+    ),
+]
+NumSamples = Annotated[
+    int | None, option(metavar="N", help="So many of each prompt.", default="the benchmark's", panel=PROMPTS)
+]
+Limit = Annotated[
+    int | None, option(metavar="N", help="The first so many prompts only.", default="all", panel=PROMPTS)
+]
+Dimensions = Annotated[
+    list[str] | None,
+    option(
+        metavar="NAME",
+        help="A dimension of the benchmark, for prompts of that alone; may be given several times.",
+        default="all",
+        panel=PROMPTS,
+    ),
+]
+BatchSize = Annotated[int, option(metavar="N", help="So many samples are made together.", default=True, panel=PROMPTS)]
+Score = Annotated[
+    bool,
+    typer.Option(
+        "--score", help="Starts the benchmark's own scorer when all samples are there.", rich_help_panel=SCORING
+    ),
+]
+ScorerPython = Annotated[
+    str, option(metavar="FILE", help="The Python that the scorer is installed for.", default="this one", panel=SCORING)
+]
+ScorerRepo = Annotated[
+    Path | None, option(metavar="DIR", help="The repository of GenEval, or VBench for VBench-I2V.", panel=SCORING)
+]
+Detector = Annotated[
+    Path | None, option(metavar="DIR", help="The folder of GenEval's detector.", panel=SCORING, file_okay=False)
+]
+Runs = Annotated[
+    list[Path], typer.Argument(metavar="DIR...", help="Runs of one benchmark; the first is the baseline.", exists=True)
+]
+
+
+def _benchmark_command(benchmark: str, summary: str) -> Callable[..., None]:
+    def command(
+        model: Checkpoint,
+        output: Output,
+        standard: Standard = False,
+        prompts: Prompts = None,
+        images: Images = None,
+        num_samples: NumSamples = None,
+        limit: Limit = None,
+        dimensions: Dimensions = None,
+        batch_size: BatchSize = 4,
+        height: Height = None,
+        width: Width = None,
+        num_frames: NumFrames = None,
+        num_inference_steps: NumInferenceSteps = None,
+        guidance_scale: GuidanceScale = None,
+        history_mask_ratio: HistoryMaskRatio = None,
+        fast: Fast = False,
+        score: Score = False,
+        scorer_python: ScorerPython = sys.executable,
+        scorer_repo: ScorerRepo = None,
+        detector: Detector = None,
+        device: Device = None,
+        dtype: ComputeDtype = None,
+    ) -> None:
+        from ..evaluation.benchmark_run import BenchmarkOptions
+        from ..evaluation.scorers import Scorer
+
+        options = BenchmarkOptions(
+            benchmark=benchmark,
+            checkpoint=Path(model),
+            output=output,
+            protocol="standard" if standard else "official",
+            prompts=prompts,
+            images=images,
+            num_samples=num_samples,
+            limit=limit,
+            dimensions=tuple(dimensions) if dimensions else None,
+            batch_size=batch_size,
+            settings={
+                "height": height,
+                "width": width,
+                "num_frames": num_frames,
+                "num_inference_steps": num_inference_steps,
+                "guidance_scale": guidance_scale,
+                "history_mask_ratio": history_mask_ratio,
+            },
+            fast=fast,
+        )
+        scorer = Scorer(benchmark, scorer_python, scorer_repo, detector) if score else None
+        _run_benchmark(options, scorer, dtype, device)
+
+    command.__doc__ = summary
+    return command
+
+
+def _run_benchmark(
+    options: "BenchmarkOptions", scorer: "Scorer | None", dtype: Dtype | None, device: str | None
+) -> None:
+    rank, world_size = process_rank()
+    if scorer is not None:
+        if world_size > 1:
+            raise ValueError(
+                "`score` is done by one process: give the same command without `accelerate launch` when all samples are "
+                "there."
+            )
+        scorer.check_installed()
+
+    from ..evaluation.benchmark_run import BenchmarkRun
+
+    target = check_device(device or own_device())
+    name = dtype or ("float32" if target.type == "cpu" else "bfloat16")
+    options = replace(options, checkpoint=_download(str(options.checkpoint)), dtype=name, device_type=target.type)
+    run = BenchmarkRun(options, _describe(target))
+    missing = run.make_samples(lambda: _load(options.checkpoint, name, target), rank, world_size)
+    if missing:
+        typer.echo(f"Process {rank} is done; {missing} samples of other processes are not.")
+        return
+    typer.echo(f"All {len(run.samples)} samples are in {run.record.samples_directory}.")
+    if scorer is not None:
+        run.score(scorer)
+        typer.echo(f"Scores are in {run.record.scores_directory}; see `lumos-hf evaluate report {options.output}`.")
+
+
+def demo(
+    output: Output = Path("outputs/demo-score"),
+    model: Model = None,
+    limit: Limit = None,
+    training_prompts: Annotated[
+        bool,
+        typer.Option(
+            "--training-prompts",
+            help="Prompts of training combinations, to choose checkpoints by.",
+            rich_help_panel=PROMPTS,
+        ),
+    ] = False,
+    fast: Fast = False,
+    device: Device = None,
+    dtype: ComputeDtype = None,
+) -> None:
+    """
+    Score a checkpoint of the demo's world, with the controls, without any other software.
+
+    What clips promise is read back from their pixels; about 12 minutes of one core.
+    """
+    from ..evaluation.demo_run import DemoRun
+    from ..hub.model_card import format_table
+
+    rank, world_size = process_rank()
+    checkpoint = demo_checkpoint() if model is None else _download(model)
+    target = check_device(device or own_device())
+    name = dtype or ("float32" if target.type == "cpu" else "bfloat16")
+    run = DemoRun(checkpoint, output, _describe(target), limit, training_prompts, fast, name, target.type)
+    missing = run.make_samples(lambda: _load(checkpoint, name, target), rank, world_size)
+    if missing or rank > 0:
+        typer.echo(f"Process {rank} is done; {missing} samples of other processes are not.")
+        return
+    tables, num_right_examples = run.score(_load(checkpoint, name, target))
+    for title, table in tables.items():
+        typer.echo(
+            f"\n{title}, {run.num_prompts(title)} prompts\n\n{format_table(table)}\n\n{run.interval(title, table)}"
+        )
+    typer.echo(f"\nThe README's example: right with {num_right_examples} of {run.num_examples} seeds")
+
+
+def report(
+    directories: Runs,
+    output: Annotated[
+        Path | None, option("--output", "-o", metavar="DIR", help="Where to write.", default="the first run")
+    ] = None,
+) -> None:
+    """
+    Write one table and one picture of scored runs, beside what others published.
+
+    Runs of the same prompts are compared sample by sample: what each loses and gains against the first one, and how sure
+    that is.
+    """
+    from ..evaluation.report import read_runs, write_report
+
+    runs = read_runs(directories)
+    typer.echo(f"Wrote {write_report(runs, output or directories[0])}.")
+
+
+def _download(model: str) -> Path:
+    """The directory of a checkpoint."""
+    from ..hub.checkpoint_files import check_complete
+    from ..hub.hub_errors import describe_hub_error
+    from ..pipeline_lumos_video import LumosVideoPipeline
+
+    if Path(check_model(model)).is_dir():
+        check_complete(model)
+        return Path(model)
+    try:
+        return Path(LumosVideoPipeline.download(model))
+    except OSError as error:
+        raise ValueError(
+            f"The checkpoint '{model}' could not be loaded: {describe_hub_error(error, model)}"
+        ) from error
+
+
+def _load(checkpoint: Path, dtype: Dtype, device: "torch.device") -> "LumosVideoPipeline":
+    pipe = load_pipeline(checkpoint, dtype, str(device))
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def _describe(device: "torch.device") -> str:
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
+
+
+_SUMMARIES: dict[str, Any] = {
+    "geneval": """
+    Make the images of GenEval, 4 for each of 553 prompts.
+
+    Example: lumos-hf evaluate geneval --model lumos-1-1b-image -o geneval
+    """,
+    "vbench-t2v": """
+    Make the videos of VBench-T2V, 5 for each of 944 prompts.
+
+    Example: accelerate launch --num_processes 8 -m lumos_hf evaluate vbench-t2v --model lumos-1-1b -o vbench
+    """,
+    "vbench-i2v": """
+    Make the videos of VBench-I2V, 5 for each of 1,118 prompts with an image.
+
+    Example: lumos-hf evaluate vbench-i2v --model lumos-1-1b --images crop/7-4 -o vbench-i2v
+    """,
+}
+for _name, _summary in _SUMMARIES.items():
+    evaluate.command(_name, cls=Command)(_benchmark_command(_name, _summary))
+evaluate.command(cls=Command)(demo)
+evaluate.command(cls=Command)(report)
