@@ -102,4 +102,4 @@ demo-card: $(VENV)/.installed-dev
 	$(BIN)/python examples/demo_world/card.py
 
 demo-score: $(VENV)/.installed-dev
-	$(BIN)/python -m lumos_hf.evaluation.score
+	$(BIN)/lumos-hf evaluate demo

@@ -3,12 +3,14 @@
 
 import random
 from dataclasses import replace
+from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
 from lumos_hf.evaluation.clips import COLOURS, MOTIONS, ClipSpec, background_image, draw_clip, pair_specs, single_specs
-from lumos_hf.evaluation.measure import judge, observe
+from lumos_hf.evaluation.measure import judge, observe, temporal_flickering
 from lumos_hf.evaluation.score import summarise
 
 
@@ -85,3 +87,21 @@ def test_of_two_equal_characters_one_is_followed():
     seen = observe(clip)
     assert seen.motion == "still"
     assert seen.jerk < 10
+
+
+def test_flickering_by_hand():
+    """Changes of 51 and 0 of 255: 1 - (51 + 0) / 2 / 255 = .9."""
+    clip = np.stack([np.full((2, 2, 3), value, np.uint8) for value in (200, 149, 149)])
+    assert temporal_flickering(clip) == pytest.approx(0.9)
+
+
+MEDIA = Path(__file__).parents[3] / "shared" / "official" / "media"
+
+
+@pytest.mark.skipif(not MEDIA.is_dir(), reason="the official videos are not beside the repository")
+@pytest.mark.parametrize(("name", "vbench"), [("lumos_t2v_1.mp4", 0.9802143901), ("lumos_t2v_2.mp4", 0.9872436149)])
+def test_flickering_is_that_of_vbench(name, vbench):
+    """What `vbench` 0.1.5 returned for these videos; it reads frames with OpenCV, whose colours differ by rounding."""
+    with av.open(str(MEDIA / name)) as container:
+        clip = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+    assert temporal_flickering(clip) == pytest.approx(vbench, abs=1e-4)

@@ -94,6 +94,19 @@ def judge(spec: ClipSpec, seen: Observation) -> dict[str, bool]:
     return verdict | {"all": all(verdict.values())}
 
 
+def temporal_flickering(clip: np.ndarray) -> float:
+    """
+    1 minus the mean absolute change from frame to frame relative to 255: VBench's dimension of that name.
+
+    Unlike `background_constancy` it counts what moves as well. VBench applies it to videos of still scenes.
+
+    Args:
+        clip: uint8 `(frames, height, width, 3)`, two frames or more.
+    """
+    changes = [np.abs(frame.astype(np.int16) - before).mean() for before, frame in zip(clip[:-1], clip[1:])]
+    return 1 - float(np.mean(changes)) / 255
+
+
 def ends_alike(seen: Observation, true: Observation) -> bool:
     """Whether the character of a clip ends where, and as large as, that of the true clip does."""
     if seen.end is None or true.end is None:
