@@ -90,7 +90,7 @@ class CausalConv3d(nn.Conv3d):
         return lines.unflatten(3, hidden_states.shape[3:])
 
     def _extend_to_past(self, lines: torch.Tensor, past: PastFrames | None) -> torch.Tensor:
-        if _starts_video(past):
+        if past is None or past.is_empty:
             # Autocast would copy to float32 and back only to repeat the first frame.
             with torch.autocast(lines.device.type, enabled=False):
                 lines = F.pad(lines, (0, 0, self.num_previous, 0), mode="replicate")
@@ -409,8 +409,8 @@ class DownBlock3d(_LayeredBlock):
         super().__init__(level, num_layers, dropout, norm)
         self.downsamplers = _resamplers(Downsample3d, level)
 
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        hidden_states = super().forward(hidden_states)
+    def forward(self, hidden_states: torch.Tensor, past: PastFrames | None = None) -> torch.Tensor:
+        hidden_states = super().forward(hidden_states, past)
         for downsampler in self.downsamplers:
             hidden_states = downsampler(hidden_states)
         return hidden_states
@@ -486,6 +486,8 @@ class PatchEmbed3d(nn.Module):
 class Unpatch3d(nn.Module):
     """The inverse of `PatchEmbed3d`, without the repeats of the first frame."""
 
+    matrix: torch.Tensor | None
+
     def __init__(self, channels: int, patch_size: int, patch_type: str) -> None:
         super().__init__()
         self.patch_size = patch_size
@@ -516,6 +518,9 @@ class CosmosEncoder3d(nn.Module):
         dropout: dropout inside the residual blocks and after attention.
         norm: "frame" or "position".
     """
+
+    # Set by `enable_gradient_checkpointing` of diffusers.
+    _gradient_checkpointing_func: Callable[..., torch.Tensor]
 
     def __init__(
         self,
@@ -563,6 +568,9 @@ class CosmosDecoder3d(nn.Module):
         dropout: dropout inside the residual blocks and after attention.
         norm: "frame" or "position".
     """
+
+    # Set by `enable_gradient_checkpointing` of diffusers.
+    _gradient_checkpointing_func: Callable[..., torch.Tensor]
 
     def __init__(
         self,

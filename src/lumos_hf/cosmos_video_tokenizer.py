@@ -5,12 +5,14 @@ Encoder and decoder are in cosmos_blocks.py; between them stands finite scalar q
 module, so it stays where it is.
 """
 
+import itertools
 import json
 import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -262,7 +264,7 @@ def _blend_weights(length: int, overlap: int, device: torch.device) -> torch.Ten
     return torch.minimum(distance, distance.flip(0)).clamp(max=max(overlap, 1))
 
 
-class CosmosVideoTokenizer(ModelMixin, AutoencoderMixin, ConfigMixin):
+class CosmosVideoTokenizer(ModelMixin, AutoencoderMixin, ConfigMixin):  # type: ignore[misc]  # bases of diffusers, in its order
     """Discrete video tokenizer with a temporally causal encoder and decoder.
 
     The defaults are the architecture of Cosmos-0.1-Tokenizer-DV4x8x8, whose codebook has 64,000 entries. A video of
@@ -295,7 +297,13 @@ class CosmosVideoTokenizer(ModelMixin, AutoencoderMixin, ConfigMixin):
     # Each goes to the device when it is called, by `encode` and `decode` too, which are no `forward`.
     _group_offload_block_modules = ["encoder", "quant_conv", "post_quant_conv", "decoder"]
     # An error in these few weights moves every code. Norms and patches are left alone by default.
-    _skip_layerwise_casting_patterns = ["quant_conv"]
+    _skip_layerwise_casting_patterns = ["quant_conv"]  # type: ignore[assignment]  # of diffusers: None, but lists are read
+
+    if TYPE_CHECKING:
+
+        @property
+        def config(self) -> Any:
+            """Its entries are attributes, too, which the annotation of diffusers does not tell."""
 
     @register_to_config
     def __init__(
@@ -414,6 +422,12 @@ class CosmosVideoTokenizer(ModelMixin, AutoencoderMixin, ConfigMixin):
             setattr(self, name, value)
         self.use_tiling = True
 
+    @overload
+    def encode(self, video: torch.Tensor, return_dict: None = None) -> torch.Tensor: ...
+
+    @overload
+    def encode(self, video: torch.Tensor, return_dict: bool) -> tuple[torch.Tensor] | CosmosEncoderOutput: ...
+
     @apply_forward_hook
     def encode(
         self, video: torch.Tensor, return_dict: bool | None = None
@@ -441,6 +455,12 @@ class CosmosVideoTokenizer(ModelMixin, AutoencoderMixin, ConfigMixin):
         if return_dict is None:
             return indices
         return CosmosEncoderOutput(indices=indices) if return_dict else (indices,)
+
+    @overload
+    def decode(self, indices: torch.Tensor, return_dict: None = None) -> torch.Tensor: ...
+
+    @overload
+    def decode(self, indices: torch.Tensor, return_dict: bool) -> tuple[torch.Tensor] | DecoderOutput: ...
 
     def decode(
         self, indices: torch.Tensor, return_dict: bool | None = None
@@ -472,12 +492,12 @@ class CosmosVideoTokenizer(ModelMixin, AutoencoderMixin, ConfigMixin):
         return DecoderOutput(sample=video) if return_dict else (video,)
 
     def _decode_frame_by_frame(self, indices: torch.Tensor) -> torch.Tensor:
-        ratio = self.config.temporal_compression_ratio
-        video, start = None, 0
-        for part in self.decode_stream(indices.split(1, dim=1)):
-            if video is None:
-                num_frames = 1 + ratio * (indices.shape[1] - 1)
-                video = part.new_empty(*part.shape[:2], num_frames, *part.shape[3:])
+        num_frames = 1 + self.config.temporal_compression_ratio * (indices.shape[1] - 1)
+        parts = self.decode_stream(indices.split(1, dim=1))
+        part = next(parts)
+        video = part.new_empty(*part.shape[:2], num_frames, *part.shape[3:])
+        start = 0
+        for part in itertools.chain([part], parts):
             video[:, :, start : start + part.shape[2]] = part
             start += part.shape[2]
         return video
@@ -613,7 +633,7 @@ class CosmosVideoTokenizer(ModelMixin, AutoencoderMixin, ConfigMixin):
         latent_height, latent_width = codes.shape[3:]
         ratio = self.config.spatial_compression_ratio
         size = (latent_height * ratio, latent_width * ratio)
-        video = None
+        video: torch.Tensor | None = None
         total_weight = codes.new_zeros(size, dtype=torch.float32)
         row_overlap = self.tile_sample_min_height - self.tile_sample_stride_height
         column_overlap = self.tile_sample_min_width - self.tile_sample_stride_width
@@ -630,7 +650,8 @@ class CosmosVideoTokenizer(ModelMixin, AutoencoderMixin, ConfigMixin):
                 area = (..., slice(top * ratio, bottom * ratio), slice(left * ratio, right * ratio))
                 video[area] += tile * weight
                 total_weight[area] += weight
-        return (video / total_weight).to(codes.dtype)
+        # There is at least one tile.
+        return (cast(torch.Tensor, video) / total_weight).to(codes.dtype)
 
     def _check_video(self, video: torch.Tensor) -> None:
         channels = self.config.in_channels

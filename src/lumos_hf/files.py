@@ -112,7 +112,7 @@ def partial_path(path: Path) -> Path:
     return path.with_name(f".{name}{suffix}")
 
 
-def remove_leftovers(directory: str | os.PathLike) -> None:
+def remove_leftovers(directory: str | os.PathLike[str]) -> None:
     """Removes what processes that are no longer there left in `directory` while writing; others' work is not touched."""
     with os.scandir(directory) as entries:
         leftovers = [Path(entry.path) for entry in entries if _is_leftover(entry)]

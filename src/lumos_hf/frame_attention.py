@@ -52,7 +52,7 @@ class FrameBlocks:
     rows: tuple[tuple[_Block, ...], ...]
 
     @classmethod
-    def from_layout(cls, frame_ids: torch.LongTensor, attention_mask: torch.Tensor | None) -> "FrameBlocks | None":
+    def from_layout(cls, frame_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> "FrameBlocks | None":
         """
         Reads the blocks back from the device.
 
@@ -64,8 +64,9 @@ class FrameBlocks:
             `None` for sequences that aren't made of blocks: with padding between tokens or a frame in pieces.
         """
         is_real = torch.ones_like(frame_ids) if attention_mask is None else attention_mask
-        rows = tuple(_row_blocks(*row) for row in zip(frame_ids.cpu(), is_real.cpu() != 0, strict=True))
-        return None if None in rows else cls(rows)
+        found = [_row_blocks(*row) for row in zip(frame_ids.cpu(), is_real.cpu() != 0, strict=True)]
+        rows = tuple(blocks for blocks in found if blocks is not None)
+        return cls(rows) if len(rows) == len(found) else None
 
     @classmethod
     def after_padding(cls, num_padding: list[int]) -> "FrameBlocks":

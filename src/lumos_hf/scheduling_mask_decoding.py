@@ -9,10 +9,11 @@ Shapes: B rows, n visual positions of a frame, V visual codes, R any selection o
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
-from diffusers import ConfigMixin, SchedulerMixin
-from diffusers.configuration_utils import register_to_config
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
 
 from .argument_checks import check_choice, check_integer, check_number, check_shape
@@ -172,7 +173,7 @@ class MaskDecodingSchedulerOutput(BaseOutput):
     pred_original_sample: torch.Tensor
 
 
-class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):
+class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # bases of diffusers, in its order
     """
     Decodes the masked tokens of a frame in parallel, the most confident first (MaskGIT, arXiv 2202.04200, as used by
     Lumos-1, arXiv 2507.08801).
@@ -206,6 +207,12 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):
 
     order = 1
 
+    if TYPE_CHECKING:
+
+        @property
+        def config(self) -> Any:
+            """Its entries are attributes, too, which the annotation of diffusers does not tell."""
+
     @register_to_config
     def __init__(
         self,
@@ -237,7 +244,7 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):
         self.temperature: float | torch.Tensor = confidence_temperature
 
     @property
-    def compatibles(self) -> list[type[SchedulerMixin]]:
+    def compatibles(self) -> list[type[Self]]:
         """Schedulers of the same configuration: this one alone. diffusers would look for it in itself."""
         return [type(self)]
 
@@ -457,7 +464,7 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):
             )
         self.temperature = self._next_temperature(step_index)
         decoded = torch.where(undecided, codes, sample)
-        if step_index == self.num_inference_steps - 1:
+        if step_index == self._num_steps - 1:
             return decoded
 
         if order is None:
@@ -514,7 +521,7 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):
         Returns:
             `torch.LongTensor` of shape `(B,)`.
         """
-        progress = torch.tensor((self._step_index(timestep) + 1) / self.num_inference_steps, dtype=torch.float32)
+        progress = torch.tensor((self._step_index(timestep) + 1) / self._num_steps, dtype=torch.float32)
         ratio = mask_ratio(progress, self.config.mask_schedule)
         if num_to_decide is None:
             num_to_decide = sample.new_full(sample.shape[:1], sample.shape[-1])
@@ -543,7 +550,7 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):
         Raises:
             ValueError: if `set_timesteps` was not called, or the timestep is not one of `timesteps`.
         """
-        progress = torch.tensor((self._step_index(timesteps) + 1) / self.num_inference_steps, dtype=torch.float32)
+        progress = torch.tensor((self._step_index(timesteps) + 1) / self._num_steps, dtype=torch.float32)
         count = int(torch.floor(sample.shape[-1] * mask_ratio(progress, self.config.mask_schedule)))
         uniforms, _ = self.draw_uniforms(sample.shape, generator=generator, device=sample.device)
         return sample.masked_fill(uniforms.argsort(dim=-1) < count, self.config.mask_value)
@@ -613,18 +620,22 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):
         counts = (ratios * uniforms.shape[-1]).round().clamp(min=1)
         return uniforms.argsort(dim=-1) < counts[..., None]
 
-    def _step_index(self, timestep: int | torch.Tensor) -> int:
+    @property
+    def _num_steps(self) -> int:
         if self.num_inference_steps is None:
             raise ValueError("`num_inference_steps` is not set: call `set_timesteps` before decoding.")
-        step_index = int(timestep)
-        if not 0 <= step_index < self.num_inference_steps:
+        return self.num_inference_steps
+
+    def _step_index(self, timestep: int | torch.Tensor) -> int:
+        num_steps, step_index = self._num_steps, int(timestep)
+        if not 0 <= step_index < num_steps:
             raise ValueError(
-                f"`timestep` must lie in 0..{self.num_inference_steps - 1}, as set by `set_timesteps`, got {step_index}."
+                f"`timestep` must lie in 0..{num_steps - 1}, as set by `set_timesteps`, got {step_index}."
             )
         return step_index
 
     def _next_temperature(self, step_index: int) -> float | torch.Tensor:
-        remaining = 1 - (step_index + 1) / self.num_inference_steps
+        remaining = 1 - (step_index + 1) / self._num_steps
         if self.config.temperature_decay == "compounding":
             return self.temperature * remaining
         return self.config.confidence_temperature * remaining

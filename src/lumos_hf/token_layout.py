@@ -22,7 +22,7 @@ Every function here is pure, apart from [`encode_text`], which asks a tokenizer.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 
@@ -126,7 +126,7 @@ def grid_size(height: int, width: int, config: LumosConfig) -> tuple[int, int]:
 
 def prompt_ids(text_ids: list[int], config: LumosConfig) -> list[int]:
     """Everything before the visual part: `text_ids` (without special tokens of their own), bos before, separator after."""
-    return [config.bos_token_id, *text_ids, config.separator_token_id]
+    return [cast(int, config.bos_token_id), *text_ids, config.separator_token_id]
 
 
 def check_text_ids(text_ids: Sequence[int], config: LumosConfig) -> None:

@@ -6,7 +6,8 @@ Sizes are `(height, width)` in pixels; "blocks" are squares of 32 by 32 pixels, 
 """
 
 import math
-from typing import Any, TypeAlias
+from collections.abc import Iterable
+from typing import TypeAlias, cast
 
 import numpy as np
 import PIL.Image
@@ -133,7 +134,8 @@ class LumosVideoProcessor(VideoProcessor):
         clips = [[read_image("image", item)] for item in split_images(image)]
         return self._preprocess_clips("image", clips, height, width, max_blocks)
 
-    def preprocess_video(
+    # The crop is the official one: there are no `resize_mode` and so on of diffusers to choose another.
+    def preprocess_video(  # type: ignore[override]
         self,
         video: VideoInput,
         height: int | None = None,
@@ -178,7 +180,9 @@ class LumosVideoProcessor(VideoProcessor):
     ) -> torch.Tensor:
         if max_blocks is not None:
             height, width = _common_crop_size(name, clips, max_blocks)
-        crops = [[np.asarray(resize_and_crop(frame, height, width)) for frame in clip] for clip in clips]
+        # Given where `max_blocks` is not.
+        size = cast(int, height), cast(int, width)
+        crops = [[np.asarray(resize_and_crop(frame, *size)) for frame in clip] for clip in clips]
         return pixels_to_input(torch.from_numpy(np.array(crops)))
 
 
@@ -260,25 +264,24 @@ def _common_crop_size(name: str, clips: list[list[PIL.Image.Image]], max_blocks:
 
 
 def split_images(image: ImageInput) -> list[Image]:
-    is_batch = isinstance(image, (list, tuple)) or (_is_array(image) and image.ndim == 4)
-    images = list(image) if is_batch else [image]
+    is_batch = isinstance(image, list | tuple) or (isinstance(image, np.ndarray | torch.Tensor) and image.ndim == 4)
+    images = list(cast(Iterable[Image], image)) if is_batch else [cast(Image, image)]
     if len(images) == 0:
         raise ValueError("`image` must hold at least one image, got none.")
     return images
 
 
 def split_videos(video: VideoInput) -> list[list[Image]]:
-    if not isinstance(video, (list, tuple)) and not (_is_array(video) and video.ndim in (4, 5)):
-        shape = f" of shape {tuple(video.shape)}" if _is_array(video) else ""
+    is_videos = isinstance(video, np.ndarray | torch.Tensor) and video.ndim in (4, 5)
+    if not isinstance(video, list | tuple) and not is_videos:
+        shape = f" of shape {tuple(video.shape)}" if isinstance(video, np.ndarray | torch.Tensor) else ""
         raise ValueError(
             "`video` must be a list of images, an array or tensor with a frame axis, or a batch of these, got "
             f"{type(video)}{shape}."
         )
     if len(video) == 0:
         raise ValueError("`video` must have at least one frame, got 0.")
-    is_batch = isinstance(video[0], (list, tuple)) or (_is_array(video[0]) and video[0].ndim == 4)
-    return [list(clip) for clip in video] if is_batch else [list(video)]
-
-
-def _is_array(value: Any) -> bool:
-    return isinstance(value, (np.ndarray, torch.Tensor))
+    first = video[0]
+    if isinstance(first, list | tuple) or (isinstance(first, np.ndarray | torch.Tensor) and first.ndim == 4):
+        return [list(clip) for clip in cast(Iterable[Iterable[Image]], video)]
+    return [list(cast(Iterable[Image], video))]

@@ -10,7 +10,7 @@ anything else that does not fit is an error.
 import dataclasses
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -158,13 +158,15 @@ def official_lumos_config(config: LumosConfig) -> dict[str, Any]:
             f"{config.head_dim}."
         )
     fields = {name: getattr(config, name) for name in _SHARED_CONFIG_FIELDS}
-    scaling = {name: value for name, value in config.rope_parameters.items() if name != "rope_theta"}
+    # A configuration that was made has them.
+    rope_parameters = cast(dict[str, Any], config.rope_parameters)
+    scaling = {name: value for name, value in rope_parameters.items() if name != "rope_theta"}
     rope_type = scaling.pop("rope_type")
     return {
         **_OFFICIAL_CONSTANTS,
         **fields,
         "mm_rope": config.position_encoding == "mm_rope",
-        "rope_theta": config.rope_parameters["rope_theta"],
+        "rope_theta": rope_parameters["rope_theta"],
         "rope_scaling": None if rope_type == "default" else {"type": rope_type, **scaling},
         "bos_token_id": config.bos_token_id,
         "eos_token_id": config.eos_token_id,

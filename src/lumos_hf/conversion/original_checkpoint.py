@@ -8,7 +8,7 @@ it is checked layer by layer and written tensor by tensor.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from accelerate import cpu_offload, init_empty_weights
@@ -164,7 +164,7 @@ def open_release(
         transformer=_empty_transformer(config),
         vqvae=convert_cosmos_tokenizer(cosmos_dir, dtype=dtype),
         scheduler=MaskDecodingScheduler(),
-        **{f"default_{name}": value for name, value in defaults.items()},
+        **cast(dict[str, Any], {f"default_{name}": value for name, value in defaults.items()}),
     )
     _check_call(pipe, {**OFFICIAL_DEFAULTS, **defaults})
     return Release(pipe, weights, names_codes=code_ids is not None)
@@ -252,4 +252,5 @@ def _write(release: Release, directory: Path) -> None:
     transformer.config.save_pretrained(directory / "transformer")
     tied = transformer.all_tied_weights_keys if transformer.config.tie_word_embeddings else {}
     names = [name for name in weights if name not in tied]
-    write_weights(weights, names, directory / "transformer", transformer.config.dtype)
+    # A type, since the configuration was made with one, and no name of one.
+    write_weights(weights, names, directory / "transformer", cast(torch.dtype | None, transformer.config.dtype))

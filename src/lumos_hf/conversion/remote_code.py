@@ -15,7 +15,7 @@ import shutil
 from collections import defaultdict
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from .. import __version__
 from ..cosmos_video_tokenizer import CosmosVideoTokenizer
@@ -192,8 +192,8 @@ class _Module:
         first = min([statement.lineno, *(node.lineno for node in getattr(statement, "decorator_list", []))])
         while first > 1 and self.lines[first - 2].startswith("#"):
             first -= 1
-        dropped = {number for node in self._inner_imports for number in range(node.lineno, node.end_lineno + 1)}
-        kept = [number for number in range(first, statement.end_lineno + 1) if number not in dropped]
+        dropped = {number for node in self._inner_imports for number in _lines_of(node)}
+        kept = [number for number in range(first, _lines_of(statement).stop) if number not in dropped]
         return "\n".join(self.lines[number - 1] for number in kept)
 
     def _not_understood(self, statement: ast.stmt) -> ValueError:
@@ -206,6 +206,11 @@ class _Module:
 @cache
 def _load_module(name: str) -> _Module:
     return _Module(inspect.getsource(importlib.import_module(name)), name)
+
+
+def _lines_of(statement: ast.stmt) -> range:
+    # What was parsed from a text has an end.
+    return range(statement.lineno, cast(int, statement.end_lineno) + 1)
 
 
 def _has_no_effect(statement: ast.stmt) -> bool:

@@ -139,7 +139,7 @@ def take_visual_codes(content: dict[str, Any], path: Path) -> tuple[dict[str, An
         if not all(type(token_id) is int for token_id in entries.values()):
             raise ValueError("the ids of its tokens must be integers")
         is_code = {name: _CODE_NAME.fullmatch(name) is not None for name in entries}
-    code_ids = _visual_code_ids({name: entries[name] for name in entries if is_code[name]}, path)
+    code_ids = _visual_code_ids(entries, path)
     texts = {name: token_id for name, token_id in vocabulary.items() if not is_code[name]}
     added_tokens = [token for token in flat if not is_code[token["content"]]]
     # "2.0" of the official script is the same format.
@@ -161,7 +161,10 @@ def add_visual_codes(content: dict[str, Any], code_ids: range) -> dict[str, Any]
 def _visual_code_ids(entries: dict[str, int], path: Path) -> range | None:
     ids: dict[int, int] = {}
     for name, token_id in entries.items():
-        code = int(_CODE_NAME.fullmatch(name)[1].translate(_DIGITS))
+        match = _CODE_NAME.fullmatch(name)
+        if match is None:
+            continue
+        code = int(match[1].translate(_DIGITS))
         if code in ids:
             raise ValueError(
                 f"`text_tokenizer` must have one token per visual code, got two for code {code} in '{path}'."
@@ -266,7 +269,7 @@ def _special_token_ids(config: LumosConfig) -> dict[str, int]:
 def _check_round_trip(tokenizer: PreTrainedTokenizerBase, config: LumosConfig, source: str | Path) -> None:
     text_ids = sample_prompt_ids(tokenizer)
     # Some decoders put a space before the first word.
-    decoded = tokenizer.decode(text_ids).strip()
+    decoded = str(tokenizer.decode(text_ids)).strip()
     if decoded != _SAMPLE_PROMPT:
         raise ValueError(
             f"`text_tokenizer` must give the prompt {_SAMPLE_PROMPT!r} back, got {decoded!r} from '{source}'."

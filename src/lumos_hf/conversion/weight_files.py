@@ -212,8 +212,8 @@ def write_weights(
     shards = weights.shards(names)
     shard_of: dict[str, str] = {}
     total_size = 0
-    for index, shard_names in enumerate(tqdm(shards, desc="Writing weights", unit="shard"), start=1):
-        suffix = f"-{index:05d}-of-{len(shards):05d}" if len(shards) > 1 else ""
+    for number, shard_names in enumerate(tqdm(shards, desc="Writing weights", unit="shard"), start=1):
+        suffix = f"-{number:05d}-of-{len(shards):05d}" if len(shards) > 1 else ""
         file_name = f"model{suffix}.safetensors"
         total_size += write_tensors(weights, shard_names, directory / file_name, dtype)
         shard_of |= dict.fromkeys(shard_names, file_name)
@@ -247,7 +247,7 @@ def write_tensors(
         file.write(struct.pack("<Q", len(encoded)) + encoded)
         for name in names:
             tensor = tensors[name].to(dtype).contiguous()
-            file.write(tensor.flatten().view(torch.uint8).numpy())
+            file.write(tensor.flatten().view(torch.uint8).numpy().data)
     return end
 
 

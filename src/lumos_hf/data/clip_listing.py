@@ -234,8 +234,13 @@ def _file_clip(path: Path, root: Path, caption: str | None, listed_at: str | Non
         listed_at,
         is_image=path.suffix.lower() in IMAGE_ENDINGS,
         version=f"{status.st_size} bytes, {status.st_mtime_ns} ns",
-        open_file=partial(path.open, "rb"),
+        open_file=partial(open_binary, path),
     )
+
+
+def open_binary(path: Path) -> BinaryIO:
+    """Opens a file for reading; a function of this module, so that other processes can be told of it."""
+    return path.open("rb")
 
 
 def relative_name(path: Path, root: Path) -> str:

@@ -219,6 +219,8 @@ def _read_timeline(file: BinaryIO, max_pixels: int) -> _Timeline:
         if not durations:
             raise ValueError("the file has no frames with a time")
         timestamps = sorted(durations)
+        if stream.time_base is None:
+            raise ValueError("the file does not say in which unit its times are")
         # Some files do not say how long the last frame is shown.
         average = (timestamps[-1] - timestamps[0]) / max(len(timestamps) - 1, 1)
         return _Timeline(
@@ -253,7 +255,7 @@ def _opened(
         "protocol_whitelist": "",
         "max_pixels": str(max_pixels),
     }
-    with av.open(file, format=_demuxer(file), options=options) as container:
+    with av.open(file, mode="r", format=_demuxer(file), options=options) as container:
         if not container.streams.video:
             raise ValueError("the file has no pictures")
         stream = container.streams.video[0]

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, cast
 
 import torch
 from tqdm.auto import tqdm
@@ -52,7 +52,7 @@ class _ItemMaker:
             text_ids = row.get("text_ids")
             places = None if text_ids is None else _places_of_digits(text_ids, row, duration)
         else:
-            text_ids, places = self._encode(row, duration)
+            text_ids, places = self._encode(self.tokenizer, row, duration)
         if text_ids is None:
             raise ValueError(
                 "`model` must be given for a set of captions, whose text tokenizer encodes them, got None."
@@ -67,26 +67,27 @@ class _ItemMaker:
         check_text_ids([token_id for token_id in text_ids if token_id not in _PLACEHOLDERS], self.config)
         return OfficialItem(row["clip"], text_ids, codes, duration, row["fps"])
 
-    def _encode(self, row: Mapping[str, Any], duration: int) -> tuple[list[int], list[range] | None]:
+    def _encode(
+        self, tokenizer: PreTrainedTokenizerBase, row: Mapping[str, Any], duration: int
+    ) -> tuple[list[int], list[range] | None]:
         """The text of a row, and where its tokens of the two numbers stand, the second one after the first is replaced."""
         size = {"height": row["height"], "width": row["width"]}
         finished = row.get("text_ids")
         caption = "" if finished is not None else row["caption"]
         text = prompt_text(caption, **size, duration=duration, fps=row["fps"])
-        encoded = self.tokenizer(
-            text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True
-        )
-        numbers = _PROMPT_NUMBERS.search(text)
-        spans = [_tokens_of(encoded["offset_mapping"], *numbers.span(group)) for group in (1, 2)]
+        encoded = tokenizer(text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)
+        # The prompt has them, whatever the caption is.
+        numbers = cast(re.Match[str], _PROMPT_NUMBERS.search(text))
+        first, second = (_tokens_of(encoded["offset_mapping"], *numbers.span(group)) for group in (1, 2))
         text_ids = encoded["input_ids"]
-        if None in spans:
+        if first is None or second is None:
             return text_ids, None
         if finished is not None:
-            end = spans[1].stop
+            end = second.stop
             if finished[:end] != text_ids[:end]:
                 return finished, None
             text_ids = finished
-        return text_ids, _after_replacing(spans)
+        return text_ids, _after_replacing([first, second])
 
 
 def _places_of_digits(text_ids: list[int], row: Mapping[str, Any], duration: int) -> list[range] | None:

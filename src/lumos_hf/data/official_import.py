@@ -49,7 +49,7 @@ class _ReadableItems(Dataset):
             return SkippedClip(index, item.source, item.listed_at, str(error) or type(error).__name__)
 
     def _read(self, listed: ListedItem) -> _Row:
-        if listed.problem is not None:
+        if listed.problem is not None or listed.open_file is None:
             raise ValueError(listed.problem)
         with listed.open_file() as file:
             content = file.read(_MAX_ITEM_BYTES + 1)

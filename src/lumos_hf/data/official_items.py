@@ -72,7 +72,7 @@ class OfficialItem:
 
     item_id: int
     text_ids: list[int]
-    codes: torch.LongTensor
+    codes: torch.Tensor
     duration: int
     fps: int
 
@@ -199,7 +199,7 @@ def _integers(name: str, values: Any) -> np.ndarray:
     return np.array(values, dtype=np.int64)
 
 
-def _read_tokens(tokens: np.ndarray, config: LumosConfig) -> tuple[list[int], torch.LongTensor, int, int]:
+def _read_tokens(tokens: np.ndarray, config: LumosConfig) -> tuple[list[int], torch.Tensor, int, int]:
     """Text ids with placeholders, codes, duration and frames per second."""
     starts = np.flatnonzero(tokens == config.video_start_token_id)
     start = int(starts[0]) if len(starts) > 0 else 0
@@ -228,7 +228,7 @@ def _check_in_vocabulary(tokens: np.ndarray, start: int, config: LumosConfig) ->
         raise ValueError(f"token {place} must be from 0 to {config.vocab_size - 1}, got {tokens[place]}")
 
 
-def _read_frames(tokens: np.ndarray, first: int, config: LumosConfig) -> torch.LongTensor:
+def _read_frames(tokens: np.ndarray, first: int, config: LumosConfig) -> torch.Tensor:
     """Codes of the frames from token `first` to the end of the visual part; their insides are checked later."""
     frames = tokens[first:-2]
     if len(frames) < frame_length(1, 1):
@@ -250,7 +250,7 @@ def _read_frames(tokens: np.ndarray, first: int, config: LumosConfig) -> torch.L
     return codes
 
 
-def _check_layout(tokens: np.ndarray, expected: torch.LongTensor) -> None:
+def _check_layout(tokens: np.ndarray, expected: torch.Tensor) -> None:
     different = np.flatnonzero(tokens != expected.numpy()) if len(tokens) == len(expected) else [0]
     if len(different) > 0:
         place = int(different[0])

@@ -22,7 +22,7 @@ from typing import Any
 
 import yaml
 
-from .clip_listing import ListedClip, read_rows, relative_name
+from .clip_listing import ListedClip, open_binary, read_rows, relative_name
 
 
 MERGED_RECORD = "merge-record.json"
@@ -181,7 +181,7 @@ def _list_record(file: Path, root: Path, texts: list[str | None] | None) -> Iter
                 item,
                 source=relative_name(path, root),
                 version=f"{path.stat().st_size} bytes, {path.stat().st_mtime_ns} ns",
-                open_file=partial(path.open, "rb"),
+                open_file=partial(open_binary, path),
             )
 
 

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import av
 import torch
@@ -62,7 +62,8 @@ class _Checkpoint:
         return cls(
             config=LumosConfig.from_pretrained(model, subfolder="transformer"),
             text_tokenizer=AutoTokenizer.from_pretrained(model, subfolder="tokenizer"),
-            pipeline_config=LumosVideoPipeline.load_config(model),
+            # Without the arguments that ask for more, it is a dictionary alone.
+            pipeline_config=cast(dict[str, Any], LumosVideoPipeline.load_config(model)),
         )
 
     def or_default(self, name: str, value: int | None) -> int:
@@ -118,7 +119,7 @@ class _ReadableClips(Dataset):
             return SkippedClip(index, clip.source, clip.listed_at, _reason(error))
 
     def _read(self, index: int, clip: ListedClip) -> _ReadClip:
-        if clip.problem is not None:
+        if clip.problem is not None or clip.open_file is None:
             raise ValueError(clip.problem)
         if clip.caption is None:
             raise ValueError("there is no caption")
@@ -409,8 +410,9 @@ def _tokenize_clips(
     batch_size: int,
 ) -> tuple[list[dict[str, Any]], list[SkippedClip]]:
     """Rows and skipped clips, each in the order of the listing. Only clips of equal size share a batch."""
-    rows, skipped = [], []
-    waiting = defaultdict(list)
+    rows: list[dict[str, Any]] = []
+    skipped: list[SkippedClip] = []
+    waiting: defaultdict[torch.Size, list[_ReadClip]] = defaultdict(list)
     for clip in clips:
         if isinstance(clip, SkippedClip):
             skipped.append(clip)

@@ -18,6 +18,7 @@ any sizes in one column. Its `length`, in tokens of the whole sequence, is what 
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -35,10 +36,8 @@ from ..files import read_json, remove_leftovers, whole_file, write_json
 from .clip_listing import ListedClip
 
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ModuleNotFoundError:  # Windows
-    fcntl = None
 
 
 FEATURES = Features(
@@ -161,7 +160,7 @@ class TokenizedDirectory:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Processes that share the set go through this one after another, on file systems with locks."""
-        if fcntl is None:
+        if sys.platform == "win32":
             yield
             return
         descriptor = os.open(self.path, os.O_RDONLY)

@@ -28,6 +28,9 @@ class PrefixCacheLayer(DynamicLayer):
     """
 
     is_croppable = False
+    # Set before they are read, by `lazy_initialization`.
+    keys: torch.Tensor
+    values: torch.Tensor
 
     def __init__(self, capacity: int):
         super().__init__()

@@ -214,8 +214,8 @@ def _poses(spec: ClipSpec, time: int) -> list[tuple[tuple[int, int], int, tuple[
     direction, progress = _DIRECTIONS.get(spec.motion, (0, 0)), time / (NUM_FRAMES - 1)
     if spec.motion in _LAST_RADIUS:
         last = _LAST_RADIUS[spec.motion]
-        first = RADIUS if spec.image else sum(RADIUS_RANGE) - last
-        radius = round(first + (last - first) * progress)
+        initial = RADIUS if spec.image else sum(RADIUS_RANGE) - last
+        radius = round(initial + (last - initial) * progress)
     if spec.motion == "jump":
         y -= round(distance * math.sin(math.pi * progress))
     moved = min(PIXELS_PER_FRAME * time, distance)

@@ -191,9 +191,10 @@ def score(pipe: LumosVideoPipeline, task: Task, clips: list[np.ndarray]) -> dict
         "true clips": true,
         "wrong prompts": seen[1:] + seen[:1],
     }
-    if task.num_given:
-        repeated = [np.repeat(frames[-1:], NUM_FRAMES - task.num_given, axis=0) for frames in task.given()]
-        frozen = [np.concatenate(parts) for parts in zip(task.given(), repeated, strict=True)]
+    given = task.given()
+    if given is not None:
+        repeated = [np.repeat(frames[-1:], NUM_FRAMES - task.num_given, axis=0) for frames in given]
+        frozen = [np.concatenate(parts) for parts in zip(given, repeated, strict=True)]
         rows["last given frame repeated"] = [observe(clip) for clip in frozen]
     truth = true if task.num_given else None
     return {name: summarise(task.specs, observations, truth) for name, observations in rows.items()}

@@ -212,8 +212,8 @@ def _describe(directory: Path, index: dict[str, Any]) -> dict[str, Any]:
     levels = _read_config(directory, "vqvae").get("levels")
     scheduler = _read_config(directory, "scheduler")
     default = {name: _number(name, resolve_default(name, None, index)) for name in OFFICIAL_DEFAULTS}
-    num_latents = num_latent_frames(default["num_frames"], config)
-    h, w = grid_size(default["height"], default["width"], config)
+    num_latents = num_latent_frames(int(default["num_frames"]), config)
+    h, w = grid_size(int(default["height"]), int(default["width"]), config)
     side = config.spatial_compression
     return {
         "architecture": (

@@ -6,17 +6,17 @@ A repository holds `model_index.json`, a folder per component, the model card `R
 which transformers loads the folder `transformer` where this package is not installed.
 """
 
+import inspect
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
-from diffusers import DiffusionPipeline
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from huggingface_hub import CommitInfo, HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalEntryNotFoundError
 from transformers.dynamic_module_utils import get_relative_import_files
@@ -36,6 +36,12 @@ from .checkpoint_files import (
 from .hub_errors import describe_hub_error
 
 
+# The mixin stands before the pipeline among the bases of a class, and calls its methods.
+if TYPE_CHECKING:
+    _Pipeline = DiffusionPipeline
+else:
+    _Pipeline = object
+
 # What `auto_map` in the configuration of the model names.
 _AUTO_CLASSES = {"AutoConfig": LumosConfig, "AutoModel": LumosModel, "AutoModelForCausalLM": LumosForCausalLM}
 
@@ -44,8 +50,10 @@ _AUTO_CLASSES = {"AutoConfig": LumosConfig, "AutoModel": LumosModel, "AutoModelF
 _PUBLISHING_ARGUMENTS = ("repo_id", "commit_message", "private", "token", "create_pr")
 
 
-class PipelineRepositoryMixin:
+class PipelineRepositoryMixin(_Pipeline):
     """Loads and saves a [`DiffusionPipeline`] whose components are classes of this package."""
+
+    transformer: LumosForCausalLM
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> Self:
@@ -96,7 +104,9 @@ class PipelineRepositoryMixin:
             patterns = [pattern for component in components for pattern in file_patterns(component, variant)]
             with _plain_connection_errors(os.fspath(pretrained_model_name)):
                 return snapshot_download(
-                    pretrained_model_name, allow_patterns=[DiffusionPipeline.config_name, *patterns], **options
+                    os.fspath(pretrained_model_name),
+                    allow_patterns=[DiffusionPipeline.config_name, *patterns],
+                    **options,
                 )
 
         directory = fetch([component for component in CONFIG_FILES if component not in kwargs], variant)
@@ -109,7 +119,8 @@ class PipelineRepositoryMixin:
         check_contents(directory, kwargs, variant)
         return directory
 
-    def save_pretrained(
+    # What diffusers passes on to its Hub as further keywords has names here.
+    def save_pretrained(  # type: ignore[override]
         self,
         save_directory: str | os.PathLike,
         safe_serialization: bool = True,
@@ -159,7 +170,8 @@ class PipelineRepositoryMixin:
             _add_card(Path(save_directory), repo_id, kwargs.get("token"))
             publish(Path(save_directory), repo_id, **kwargs)
 
-    def push_to_hub(
+    # The arguments of the pipelines of diffusers, without `safe_serialization`: weights are not pickled.
+    def push_to_hub(  # type: ignore[override]
         self,
         repo_id: str,
         commit_message: str | None = None,
@@ -272,5 +284,5 @@ def remove_model_code(directory: Path) -> None:
 
 
 def _model_code_files() -> list[Path]:
-    modeling_file = sys.modules[LumosForCausalLM.__module__].__file__
+    modeling_file = inspect.getfile(LumosForCausalLM)
     return [Path(file) for file in {modeling_file, *get_relative_import_files(modeling_file)}]

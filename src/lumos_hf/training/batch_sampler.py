@@ -10,7 +10,7 @@ Notable:
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -160,5 +160,7 @@ def _clip_shapes(dataset: Sequence[Mapping[str, Any]]) -> np.ndarray:
     """Frames, height and width of each clip, in any units, `(len(dataset), 3)`."""
     columns = ["num_frames", "height", "width"]
     if set(columns) <= set(getattr(dataset, "column_names", ())):
-        return np.stack([np.asarray(dataset[column]) for column in columns], axis=1)
+        # A `datasets.Dataset`, which gives columns by their names.
+        table = cast(Mapping[str, Any], dataset)
+        return np.stack([np.asarray(table[column]) for column in columns], axis=1)
     return np.array([np.shape(dataset[index]["codes"]) for index in range(len(dataset))])

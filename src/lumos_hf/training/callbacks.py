@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +20,7 @@ from ..argument_checks import check_minimum
 from ..media import contact_sheet, write_media
 from ..modeling_lumos import LumosForCausalLM
 from ..token_layout import derive_layout
-from .data_collator import IGNORED_LABEL
+from .data_collator import IGNORED_LABEL, DataCollatorForDiffusionForcing
 from .loss_curve import save_frame_loss_curves
 
 
@@ -49,8 +49,11 @@ class FrameLossCallback(TrainerCallback):
         if not len(clips):
             raise ValueError("`clips` must hold at least one clip, got none.")
         self.trainer = trainer
-        collator = replace(trainer.data_collator, prompt_drop_probability=0, skip_logits=None)
-        features = [{**clips[index], "seed": index} for index in range(len(clips))]
+        # Any collator of the type that the trainer must have is a dataclass.
+        collator = replace(
+            cast(DataCollatorForDiffusionForcing, trainer.data_collator), prompt_drop_probability=0, skip_logits=None
+        )
+        features: list[Mapping[str, Any]] = [{**clips[index], "seed": index} for index in range(len(clips))]
         size = trainer.args.per_device_eval_batch_size
         self.batches = [collator(features[start : start + size]) for start in range(0, len(features), size)]
 
@@ -59,16 +62,16 @@ class FrameLossCallback(TrainerCallback):
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        model: nn.Module,
         **kwargs: Any,
     ) -> None:
+        model = kwargs["model"]
         with _evaluating(model):
             losses = frame_losses(
                 model, [{name: value.to(args.device) for name, value in batch.items()} for batch in self.batches]
             )
         self.trainer.log({f"eval_frame_{frame}_loss": loss for frame, loss in enumerate(losses)})
         if state.is_world_process_zero:
-            save_frame_loss_curves(state.log_history, Path(args.output_dir) / "frame_loss.png")
+            save_frame_loss_curves(state.log_history, Path(cast(str, args.output_dir)) / "frame_loss.png")
 
 
 @torch.no_grad()
@@ -80,12 +83,12 @@ def frame_losses(model: LumosForCausalLM, batches: Sequence[Mapping[str, torch.T
         model: [`LumosForCausalLM`], or a peft model around it.
         batches: of [`DataCollatorForDiffusionForcing`], on the model's device.
     """
-    token_losses, frames = zip(*(_token_losses(model, batch) for batch in batches), strict=True)
-    token_losses, frames = torch.cat(token_losses), torch.cat(frames)
+    parts = [_token_losses(model, batch) for batch in batches]
+    token_losses, frames = (torch.cat(part) for part in zip(*parts, strict=True))
     return (frames.bincount(token_losses) / frames.bincount()).tolist()
 
 
-def _token_losses(model: LumosForCausalLM, batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.LongTensor]:
+def _token_losses(model: LumosForCausalLM, batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """Losses of the labelled tokens, and the frames they are in."""
     is_labelled = batch["labels"] != IGNORED_LABEL
     _, frame_ids = derive_layout(batch["input_ids"], model.config, batch["attention_mask"])
@@ -144,7 +147,7 @@ class SampleGridCallback(TrainerCallback):
         with _evaluating(self.pipe.transformer):
             clips = self.pipe(self.prompts, generator=generators).frames
         if state.is_world_process_zero:
-            path = Path(args.output_dir) / "samples" / f"step-{state.global_step:06d}.png"
+            path = Path(cast(str, args.output_dir)) / "samples" / f"step-{state.global_step:06d}.png"
             write_media(path, [contact_sheet(clips, self.max_columns)])
 
 

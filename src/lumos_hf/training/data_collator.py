@@ -4,7 +4,7 @@
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -39,8 +39,8 @@ class _Clip:
     """
 
     name: str
-    codes_shape: tuple[int, int, int]
-    visual_ids: torch.LongTensor
+    codes_shape: tuple[int, ...]
+    visual_ids: torch.Tensor
     header_length: int
     prefix: list[int]
     generator: torch.Generator | None
@@ -164,7 +164,7 @@ class DataCollatorForDiffusionForcing:
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
 
-    def _read_codes(self, value: Any) -> torch.LongTensor:
+    def _read_codes(self, value: Any) -> torch.Tensor:
         try:
             codes = np.asarray(value)
         except ValueError as error:
@@ -181,7 +181,7 @@ class DataCollatorForDiffusionForcing:
             )
         return torch.from_numpy(codes.astype(np.int64))
 
-    def _check_size(self, feature: Mapping[str, Any], codes: torch.LongTensor) -> None:
+    def _check_size(self, feature: Mapping[str, Any], codes: torch.Tensor) -> None:
         for name, cells in zip(("height", "width"), codes.shape[1:], strict=True):
             pixels = cells * self.config.spatial_compression
             if feature.get(name) is not None and feature[name] != pixels:
@@ -202,7 +202,7 @@ class DataCollatorForDiffusionForcing:
         return num_frames
 
     def _read_text(
-        self, feature: Mapping[str, Any], codes_shape: tuple[int, int, int], duration: int, fps: int
+        self, feature: Mapping[str, Any], codes_shape: tuple[int, ...], duration: int, fps: int
     ) -> list[int]:
         if feature.get("text_ids") is not None:
             return self._read_text_ids(feature["text_ids"])
@@ -249,7 +249,7 @@ class DataCollatorForDiffusionForcing:
             return [False] * len(clips)
         return [_draw_uniforms(1, clip).item() < self.prompt_drop_probability for clip in clips]
 
-    def _draw_masks(self, clips: list[_Clip]) -> list[torch.BoolTensor]:
+    def _draw_masks(self, clips: list[_Clip]) -> list[torch.Tensor]:
         """Per clip a mask over the content positions of its frames, `(t, h * (w + 1))`."""
         # All rates first, then the patterns clip by clip: the order of the official code, which a seed relies on.
         rates = [self._draw_rates(clip) for clip in clips]
@@ -264,7 +264,7 @@ class DataCollatorForDiffusionForcing:
             return (rates * self.mask_rate_decay ** torch.arange(t)).clamp(min=self.minimum_mask_ratio)
         return rates
 
-    def _draw_mask(self, clip: _Clip, rates: torch.Tensor) -> torch.BoolTensor:
+    def _draw_mask(self, clip: _Clip, rates: torch.Tensor) -> torch.Tensor:
         t, h, w = clip.codes_shape
         num_patterns = 1 if self.strategy in ("tube", "decaying_tube") else t
         uniforms = _draw_uniforms(num_patterns * h * (w + 1), clip).view(num_patterns, -1)
@@ -275,8 +275,8 @@ class DataCollatorForDiffusionForcing:
         return mask.expand(t, -1) if has_label else self._draw_mask(clip, rates)
 
     def _row(
-        self, clip: _Clip, prefix_ids: list[int], content_mask: torch.BoolTensor
-    ) -> tuple[torch.LongTensor, torch.LongTensor]:
+        self, clip: _Clip, prefix_ids: list[int], content_mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Token ids and labels of one row."""
         is_masked = self._mask_in_sequence(clip, content_mask)
         # Ends of lines are masked too. They may have an id above those of the codes as well as below.
@@ -290,7 +290,7 @@ class DataCollatorForDiffusionForcing:
             [torch.full_like(prefix, IGNORED_LABEL), visual_labels]
         )
 
-    def _mask_in_sequence(self, clip: _Clip, content_mask: torch.BoolTensor) -> torch.BoolTensor:
+    def _mask_in_sequence(self, clip: _Clip, content_mask: torch.Tensor) -> torch.Tensor:
         """Carries a mask over content positions `(t, content)` over to the positions of `clip.visual_ids`."""
         t, h, w = clip.codes_shape
         length = frame_length(h, w)
@@ -299,13 +299,13 @@ class DataCollatorForDiffusionForcing:
         frames[:, content_positions(h, w)] = content_mask
         return is_masked
 
-    def _pad(self, rows: list[tuple[torch.LongTensor, torch.LongTensor]]) -> dict[str, torch.Tensor]:
-        input_ids, labels = zip(*rows, strict=True)
-        lengths = torch.tensor([len(ids) for ids in input_ids])
-        input_ids = pad_sequence(input_ids, batch_first=True, padding_value=self.config.pad_token_id)
+    def _pad(self, rows: list[tuple[torch.Tensor, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        lengths = torch.tensor([len(ids) for ids, _ in rows])
+        padding = cast(int, self.config.pad_token_id)
+        input_ids = pad_sequence([ids for ids, _ in rows], batch_first=True, padding_value=padding)
         return {
             "input_ids": input_ids,
-            "labels": pad_sequence(labels, batch_first=True, padding_value=IGNORED_LABEL),
+            "labels": pad_sequence([labels for _, labels in rows], batch_first=True, padding_value=IGNORED_LABEL),
             "attention_mask": (torch.arange(input_ids.shape[1]) < lengths[:, None]).long(),
         }
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -73,7 +73,7 @@ class FinetuningArguments:
 
 
 def parse_arguments(
-    dataclass_types: Iterable[type], arguments: Sequence[str] | None, **defaults: Any
+    dataclass_types: Iterable[Any], arguments: Sequence[str] | None, **defaults: Any
 ) -> tuple[Any, ...]:
     """
     Instances of the given types and, last, `TrainingArguments` with the official recipe as its defaults.
@@ -84,7 +84,7 @@ def parse_arguments(
         defaults: that go before those of the recipe and of the types. Unless given, the warm-up is at most a tenth of
             `max_steps`.
     """
-    parser = HfArgumentParser((*dataclass_types, TrainingArguments))
+    parser = HfArgumentParser(cast(Any, [*dataclass_types, TrainingArguments]))
     parser.set_defaults(**{**OFFICIAL_RECIPE, "use_cpu": not torch.cuda.is_available(), **defaults})
     parsed = parser.parse_args_into_dataclasses(args=arguments)
     training_arguments = parsed[-1]
@@ -155,7 +155,7 @@ def train(trainer: Trainer) -> None:
     Trains, from the last complete checkpoint in the output directory if there is one, or from `resume_from_checkpoint`,
     and plots the loss to `loss.png`.
     """
-    output = Path(trainer.args.output_dir)
+    output = Path(cast(str, trainer.args.output_dir))
     resume(trainer)
     if trainer.is_world_process_zero():
         save_loss_curve(trainer.state.log_history, output / "loss.png")
