@@ -116,8 +116,10 @@ def _open(content: bytes, max_pixels: int) -> PIL.Image.Image:
 def _decode_by_ffmpeg(content: bytes, max_pixels: int) -> PIL.Image.Image:
     options = {"max_pixels": str(max_pixels)}
     with av.open(io.BytesIO(content), mode="r", format="jpeg_pipe", options=options) as container:
+        # Threads would outlive it where an error keeps the stream, and forked processes would wait for them for ever.
+        container.streams.video[0].thread_type = "NONE"
         for frame in container.decode(video=0):
-            return frame.to_image()
+            return frame.to_image(threads=1)
     raise ValueError("it has no picture")
 
 

@@ -12,7 +12,7 @@ import PIL.Image
 import PIL.ImageOps
 import pytest
 
-from lumos_hf.data.clip_reading import ClipReader, _read_timeline
+from lumos_hf.data.clip_reading import ClipReader, _decode, _read_timeline
 from lumos_hf.media import write_media
 from lumos_hf.video_processor_lumos import resize_and_crop
 
@@ -22,6 +22,7 @@ READER = ClipReader(num_frames=3, fps=5, position="middle", height=32, width=32,
 STEP = 10
 
 OFFICIAL_VIDEO = Path(__file__).parents[3] / "shared" / "official" / "media" / "01.mp4"
+THREADS = Path("/proc/self/task")
 
 
 @pytest.fixture
@@ -213,6 +214,16 @@ def test_official_frames_of_the_official_video():
     with OFFICIAL_VIDEO.open("rb") as file:
         chosen = OFFICIAL._choose_official(_read_timeline(file, OFFICIAL.max_pixels))
     assert [timestamps.index(timestamp) for timestamp in chosen] == list(range(94, 261, 2))
+
+
+@pytest.mark.skipif(not THREADS.is_dir(), reason="the system lists no threads there")
+def test_decoders_have_no_threads_that_forked_processes_would_wait_for(write_numbered):
+    before = len(list(THREADS.iterdir()))
+    with write_numbered(9, 5, "clip.mp4", size=(64, 64)).open("rb") as file:
+        timestamps = _read_timeline(file, READER.max_pixels).timestamps
+        frames = _decode(file, set(timestamps), READER.max_pixels)
+        next(frames)
+        assert len(list(THREADS.iterdir())) == before
 
 
 def test_larger_pictures_than_allowed_are_not_decoded(tmp_path, write_numbered):

@@ -239,7 +239,7 @@ def _decode(file: BinaryIO, timestamps: set[int], max_pixels: int) -> Iterator[t
             container.seek(min(timestamps), stream=stream)
         for frame in container.decode(stream):
             if frame.pts in timestamps:
-                yield frame.pts, frame.to_image().rotate(frame.rotation, expand=True)
+                yield frame.pts, frame.to_image(threads=1).rotate(frame.rotation, expand=True)
             if frame.pts is not None and frame.pts >= max(timestamps):
                 return
 
@@ -261,6 +261,9 @@ def _opened(
         stream = container.streams.video[0]
         if stream.codec_context is None:
             raise ValueError("there is no decoder for the codec of its video")
+        # No threads, here and where colours are converted: they outlive the container where an error keeps the stream, and a
+        # process forked later, such as the worker of a DataLoader, would wait for them for ever.
+        stream.thread_type = "NONE"
         check_num_pixels(stream.codec_context.width, stream.codec_context.height, max_pixels)
         # Or else what cannot be decoded is filled with grey.
         stream.codec_context.options = {"err_detect": "explode", "max_pixels": str(max_pixels)}
