@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import wraps
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -100,16 +100,18 @@ class LumosRotaryEmbedding(LlamaRotaryEmbedding):
     """LLaMA's rotary tables, each channel indexed by the position on its own axis."""
 
     def __init__(self, config: LumosConfig):
-        super().__init__(config)
-        self.channel_axes = rotary_channel_axes(config.position_encoding, config.head_dim // 2)
+        # LLaMA's own takes a configuration of its class, and reads what both have.
+        super().__init__(cast(Any, config))
+        self.channel_axes = rotary_channel_axes(config.position_encoding, cast(int, config.head_dim) // 2)
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> "LumosRotaryEmbedding":
         """Moves the frequencies, but never rounds them: in half precision the cosine at position 2000 is off by 0.36."""
         exact = dict(self._buffers)
         super()._apply(fn, recurse)
         for name, buffer in exact.items():
-            if buffer is not None and buffer.dtype != self._buffers[name].dtype:
-                self._buffers[name] = buffer.to(self._buffers[name].device)
+            moved = self._buffers[name]
+            if buffer is not None and moved is not None and buffer.dtype != moved.dtype:
+                self._buffers[name] = buffer.to(moved.device)
         return self
 
     @torch.no_grad()
@@ -129,7 +131,7 @@ def _rotate(states_BHLD: torch.Tensor, cos_BLD: torch.Tensor, sin_BLD: torch.Ten
     return torch.addcmul(states_BHLD * cos_B1LD, rotate_half(states_BHLD), sin_B1LD)
 
 
-def _select(rows_BLX: torch.Tensor, index_BR: torch.LongTensor | None) -> torch.Tensor:
+def _select(rows_BLX: torch.Tensor, index_BR: torch.Tensor | None) -> torch.Tensor:
     """Rows `(B, R, X)` at the given index, or all of them."""
     return rows_BLX if index_BR is None else torch.take_along_dim(rows_BLX, index_BR[..., None], dim=1)
 
@@ -167,14 +169,15 @@ class LumosAttention(nn.Module):
         super().__init__()
         self.config = config
         self.layer_idx = layer_idx
-        self.head_dim = config.head_dim
-        self.num_key_value_groups = config.num_attention_heads // config.num_key_value_heads
+        # The configuration has set what it was made without.
+        self.head_dim, num_key_value_heads = cast(int, config.head_dim), cast(int, config.num_key_value_heads)
+        self.num_key_value_groups = config.num_attention_heads // num_key_value_heads
         self.scaling = self.head_dim**-0.5
         self.attention_dropout = config.attention_dropout
         self.is_causal = True
 
         query_size = config.num_attention_heads * self.head_dim
-        key_value_size = config.num_key_value_heads * self.head_dim
+        key_value_size = num_key_value_heads * self.head_dim
         self.q_proj = nn.Linear(config.hidden_size, query_size, bias=config.attention_bias)
         self.k_proj = nn.Linear(config.hidden_size, key_value_size, bias=config.attention_bias)
         self.v_proj = nn.Linear(config.hidden_size, key_value_size, bias=config.attention_bias)
@@ -221,7 +224,9 @@ class LumosAttention(nn.Module):
         attn_output = apply_linear(self.o_proj, attn_output.flatten(-2).contiguous())
         return attn_output, attn_weights
 
-    def _attention_function(self, attention_mask: torch.Tensor | FrameBlocks | None, is_causal: bool) -> Callable:
+    def _attention_function(
+        self, attention_mask: torch.Tensor | FrameBlocks | None, is_causal: bool | None
+    ) -> Callable:
         implementation = self.config._attn_implementation
         if isinstance(attention_mask, FrameBlocks):
             return blockwise_attention
@@ -288,6 +293,8 @@ class LumosAdapterMixin:
     release of peft that there is, although nothing it calls has changed.
     """
 
+    peft_config: dict[str, Any]
+
     def add_adapter(self, adapter_config: Any, adapter_name: str | None = None) -> None:
         """
         Adds a new adapter and makes it the active one; it can be trained.
@@ -305,7 +312,7 @@ class LumosAdapterMixin:
             raise TypeError(f"`adapter_config` must be a configuration of peft, got {type(adapter_config)}.")
         if adapter_name in getattr(self, "peft_config", {}):
             raise ValueError(f"`adapter_name` must not be in use, got '{adapter_name}'.")
-        adapter_config.base_model_name_or_path = self.name_or_path or None
+        adapter_config.base_model_name_or_path = cast(PreTrainedModel, self).name_or_path or None
         _peft().inject_adapter_in_model(adapter_config, self, adapter_name)
         self._hf_peft_config_loaded = True
         self.set_adapter(adapter_name)
@@ -327,8 +334,7 @@ class LumosAdapterMixin:
         """Names of the active adapters. `ValueError` if there are none."""
         self._check_adapters([])
         layer_type = _peft().tuners.tuners_utils.BaseTunerLayer
-        layers = [module for module in self.modules() if isinstance(module, layer_type)]
-        active = {name for layer in layers for name in layer.active_adapters}
+        active = {name for layer in self._modules_of(layer_type) for name in layer.active_adapters}
         return [name for name in self.peft_config if name in active]
 
     def get_adapter_state_dict(
@@ -354,9 +360,12 @@ class LumosAdapterMixin:
     def _switch_adapters(self, enabled: bool) -> None:
         self._check_adapters([])
         layer_types = (_peft().tuners.tuners_utils.BaseTunerLayer, _peft().utils.AuxiliaryTrainingWrapper)
-        for module in self.modules():
-            if isinstance(module, layer_types):
-                module.enable_adapters(enabled)
+        for module in self._modules_of(layer_types):
+            module.enable_adapters(enabled)
+
+    def _modules_of(self, types: type | tuple[type, ...]) -> list[Any]:
+        # This is mixed into a model.
+        return [module for module in cast(PreTrainedModel, self).modules() if isinstance(module, types)]
 
     def _check_adapters(self, adapter_names: list[str]) -> None:
         loaded = list(getattr(self, "peft_config", {}))
@@ -420,7 +429,7 @@ class LumosModel(LumosPreTrainedModel):
         self.post_init()
 
     @capture_outputs
-    def forward(
+    def forward(  # type: ignore[misc]  # named arguments among the keywords, as models of transformers have
         self,
         input_ids: torch.LongTensor | None = None,
         attention_mask: torch.Tensor | None = None,
@@ -443,9 +452,7 @@ class LumosModel(LumosPreTrainedModel):
         cache = _one_cache(cache, past_key_values)
         _check_inputs(input_ids, inputs_embeds, attention_mask, position_ids, frame_ids, cache)
         _check_padding(num_padding, position_ids, attention_mask, is_causal)
-        position_ids, frame_ids = self._complete_layout(
-            input_ids, attention_mask, position_ids, frame_ids, cache, is_causal
-        )
+        positions, frames = self._complete_layout(input_ids, attention_mask, position_ids, frame_ids, cache, is_causal)
         if inputs_embeds is None:
             inputs_embeds = self.embed_tokens(input_ids)
         if use_cache is None:
@@ -457,8 +464,8 @@ class LumosModel(LumosPreTrainedModel):
             # The library would take the cache away from the layers.
             raise ValueError("`past_key_values` must be None in training with activation checkpointing, got a cache.")
 
-        mask = self._attention_mask(inputs_embeds, attention_mask, frame_ids, cache, is_causal, num_padding)
-        position_embeddings = self.rotary_emb(inputs_embeds, position_ids)
+        mask = self._attention_mask(inputs_embeds, attention_mask, frames, cache, is_causal, num_padding)
+        position_embeddings = self.rotary_emb(inputs_embeds, positions)
         # The last layer needs queries for the rows that are kept only. Masks would have to be cut to them, though.
         sees_all_keys = not is_causal and (mask is None or isinstance(mask, FrameBlocks))
         keeps_early = rows_to_keep is not None and sees_all_keys
@@ -476,20 +483,19 @@ class LumosModel(LumosPreTrainedModel):
             )
         if not keeps_early:
             hidden_states = _select(hidden_states, rows_to_keep)
-        return BaseModelOutputWithPast(last_hidden_state=self.norm(hidden_states), **{_CACHE_NAME: cache})
+        return BaseModelOutputWithPast(last_hidden_state=self.norm(hidden_states), **cast(Any, {_CACHE_NAME: cache}))
 
     def _complete_layout(
         self,
-        input_ids: torch.LongTensor | None,
+        input_ids: torch.Tensor | None,
         attention_mask: torch.Tensor | None,
-        position_ids: torch.LongTensor | None,
-        frame_ids: torch.LongTensor | None,
+        position_ids: torch.Tensor | None,
+        frame_ids: torch.Tensor | None,
         cache: Cache | None,
         is_causal: bool,
-    ) -> tuple[torch.LongTensor, torch.LongTensor | None]:
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Derives what is missing of `position_ids` and `frame_ids` from whole sequences of ids."""
-        is_complete = position_ids is not None and (frame_ids is not None or not is_causal)
-        if is_complete:
+        if position_ids is not None and (frame_ids is not None or not is_causal):
             return position_ids, frame_ids
         missing = "position_ids" if position_ids is None else "frame_ids"
         if input_ids is None:
@@ -513,7 +519,7 @@ class LumosModel(LumosPreTrainedModel):
         self,
         inputs_embeds: torch.Tensor,
         attention_mask: torch.Tensor | None,
-        frame_ids: torch.LongTensor | None,
+        frame_ids: torch.Tensor | None,
         cache: Cache | None,
         is_causal: bool,
         num_padding: list[int] | None,
@@ -535,6 +541,8 @@ class LumosModel(LumosPreTrainedModel):
                 # Only a given mask can hold padding; skipping a trivial one would read it back from the device.
                 allow_is_bidirectional_skip=attention_mask is None,
             )
+        # Given or derived, where attention is causal.
+        frame_ids = cast(torch.Tensor, frame_ids)
         # Blocks are read back from the device, which training can afford and decoding cannot.
         if cache is None and self._may_attend_in_blocks(attention_mask):
             blocks = FrameBlocks.from_layout(frame_ids, attention_mask)
@@ -581,9 +589,9 @@ def _check_inputs(
     frame_ids: torch.Tensor | None,
     cache: Cache | None,
 ) -> None:
-    if (input_ids is None) == (inputs_embeds is None):
-        raise ValueError("Exactly one of `input_ids` and `inputs_embeds` must be given.")
     name, tokens = ("inputs_embeds", inputs_embeds) if input_ids is None else ("input_ids", input_ids)
+    if tokens is None or (input_ids is not None and inputs_embeds is not None):
+        raise ValueError("Exactly one of `input_ids` and `inputs_embeds` must be given.")
     if 0 in tokens.shape:
         raise ValueError(f"`{name}` must hold at least one token, got the shape {tuple(tokens.shape)}.")
     batch_size, length = tokens.shape[:2]
@@ -617,7 +625,7 @@ def _check_shape(name: str, tensor: torch.Tensor | None, axes: str, shape: tuple
         raise ValueError(f"`{name}` must have the shape {axes} = {shape}, got {tuple(tensor.shape)}.")
 
 
-def _frame_ids_of_keys(frame_ids_BL: torch.LongTensor, cache: Cache | None) -> torch.LongTensor:
+def _frame_ids_of_keys(frame_ids_BL: torch.Tensor, cache: Cache | None) -> torch.Tensor:
     """Extends the frame ids of the queries to all keys. Cached keys need none: they are in the past of every query."""
     if cache is None:
         return frame_ids_BL
@@ -659,7 +667,7 @@ class LumosForCausalLM(LumosPreTrainedModel):
         self.post_init()
 
     @can_return_tuple
-    def forward(
+    def forward(  # type: ignore[misc]  # named arguments among the keywords, as models of transformers have
         self,
         input_ids: torch.LongTensor | None = None,
         attention_mask: torch.Tensor | None = None,
@@ -765,7 +773,8 @@ class LumosForCausalLM(LumosPreTrainedModel):
             return LumosCausalLMOutput(logits=self._logits(last_hidden_state, visual_logits_only))
         if labels is not None:
             tokens = inputs_embeds if input_ids is None else input_ids
-            _check_shape("labels", labels, "(batch, length)", tuple(tokens.shape[:2]))
+            if tokens is not None:
+                _check_shape("labels", labels, "(batch, length)", tuple(tokens.shape[:2]))
             _check_keeps_all_logits(logits_to_keep)
             use_cache = bool(use_cache)
         elif num_items_in_batch is not None and skip_logits is None:
@@ -789,16 +798,16 @@ class LumosForCausalLM(LumosPreTrainedModel):
             num_padding=num_padding,
             **kwargs,
         )
+        # Which the class of the library allows to be None.
+        states = cast(torch.Tensor, outputs.last_hidden_state)
         loss = logits = kept_states = None
         if labels is not None:
-            loss = self._visual_loss(outputs.last_hidden_state, labels, num_items_in_batch)
+            loss = self._visual_loss(states, labels, num_items_in_batch)
             is_training = self.training or torch.is_grad_enabled()
             if not (is_training if skip_logits is None else skip_logits):
-                logits = self._logits_at_labels(outputs.last_hidden_state, labels)
+                logits = self._logits_at_labels(states, labels)
         else:
-            kept_states = outputs.last_hidden_state
-            if not keeps_rows:
-                kept_states = slice_logits_to_keep(kept_states, logits_to_keep)
+            kept_states = states if keeps_rows else slice_logits_to_keep(states, logits_to_keep)
             if not skip_logits:
                 logits = self._logits(kept_states, visual_logits_only)
         return LumosCausalLMOutput(
@@ -812,7 +821,9 @@ class LumosForCausalLM(LumosPreTrainedModel):
 
     # diffusers passes on what the signature names, such as the variant and the size of shards.
     @wraps(PreTrainedModel.save_pretrained)
-    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
+    def save_pretrained(  # type: ignore[override]  # its arguments are those of what it wraps
+        self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any
+    ) -> None:
         """As in all models of transformers; where the code is saved, too, `auto_map` names [`LumosModel`] beside this class."""
         if self._auto_class is not None:
             # The library names the class that is saved alone, and `AutoModel` would not find its own.
@@ -869,7 +880,7 @@ class LumosForCausalLM(LumosPreTrainedModel):
         return max(1, max_bytes // (num_columns * torch.float32.itemsize))
 
     def _visual_loss(
-        self, hidden_states: torch.Tensor, labels: torch.LongTensor, num_items_in_batch: int | torch.Tensor | None
+        self, hidden_states: torch.Tensor, labels: torch.Tensor, num_items_in_batch: int | torch.Tensor | None
     ) -> torch.Tensor:
         codes = self._codes_of(labels)
         if num_items_in_batch is not None:
@@ -890,18 +901,18 @@ class LumosForCausalLM(LumosPreTrainedModel):
         return loss / num_items_in_batch
 
     def _cross_entropy(
-        self, hidden_states: torch.Tensor, codes: torch.LongTensor, num_rows: int
-    ) -> tuple[torch.Tensor, torch.LongTensor]:
+        self, hidden_states: torch.Tensor, codes: torch.Tensor, num_rows: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         if self.has_plain_head:
             return linear_cross_entropy(hidden_states, self.lm_head.weight, codes, self._visual_classes, num_rows)
         return checkpointed_cross_entropy(self.visual_logits, hidden_states, codes, num_rows)
 
-    def _codes_of(self, labels: torch.LongTensor) -> torch.LongTensor:
+    def _codes_of(self, labels: torch.Tensor) -> torch.Tensor:
         """The visual codes to predict, `IGNORED_LABEL` where a label is no visual id."""
         codes = labels - self.config.visual_token_offset
         return codes.masked_fill((codes < 0) | (codes >= self.config.visual_vocab_size), IGNORED_LABEL)
 
-    def _check_all_count(self, labels: torch.LongTensor, codes: torch.LongTensor) -> None:
+    def _check_all_count(self, labels: torch.Tensor, codes: torch.Tensor) -> None:
         """The Trainer takes every label but -100 for one that counts. Graphs cannot look."""
         if torch.compiler.is_compiling() or labels.is_meta:
             return
@@ -916,17 +927,18 @@ class LumosForCausalLM(LumosPreTrainedModel):
             )
 
     @torch.no_grad()
-    def _logits_at_labels(self, hidden_states: torch.Tensor, labels: torch.LongTensor) -> torch.Tensor:
+    def _logits_at_labels(self, hidden_states: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Visual logits `(batch, length, codes)`, 0 where no label counts; made in chunks, without a copy of them all."""
         counts = self._codes_of(labels).flatten() != IGNORED_LABEL
         rows = hidden_states.flatten(0, 1)
-        logits = None
+        logits: torch.Tensor | None = None
         for index in counts.nonzero()[:, 0].split(self.num_rows_per_chunk(rows.device)):
             chunk = self.visual_logits(rows[index])
             if logits is None:
                 logits = chunk.new_zeros(len(rows), chunk.shape[-1])
             logits[index] = chunk
-        return logits.unflatten(0, labels.shape)
+        # There is at least one chunk, if an empty one.
+        return cast(torch.Tensor, logits).unflatten(0, labels.shape)
 
 
 def _check_keeps_all_logits(logits_to_keep: int | torch.Tensor) -> None:

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import PIL.Image
@@ -122,7 +122,7 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
             transformer is checked by calls that need it: those from codes to codes do not.
     """
 
-    model_cpu_offload_seq = "transformer->vqvae"
+    model_cpu_offload_seq = "transformer->vqvae"  # type: ignore[assignment]  # of diffusers: None, but text is read
     _optional_components = ["tokenizer", "vqvae"]
     _callback_tensor_inputs = CALLBACK_TENSOR_INPUTS
 
@@ -489,20 +489,22 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
             return prompt_ids(encode_text(self.tokenizer, text, config, name), config)
 
         if input_ids is None:
-            prefixes = [encode(caption, "prompt") for caption in as_list(prompt)]
-            warn_of_unknown_words(self.tokenizer, as_list(prompt))
+            # Given, where there are no ids.
+            prompts = as_list(cast(str | list[str], prompt))
+            prefixes = [encode(caption, "prompt") for caption in prompts]
+            warn_of_unknown_words(self.tokenizer, prompts)
         else:
             prefixes = rows_without_padding(input_ids, attention_mask, config)
         negative_prompts = as_list(negative_prompt or "", len(prefixes))
         return prefixes, [encode(caption, "negative_prompt") for caption in negative_prompts]
 
-    def encode_video(self, video: torch.Tensor) -> torch.LongTensor:
+    def encode_video(self, video: torch.Tensor) -> torch.Tensor:
         """Codes `(B, t, h, w)` of pixels `(B, 3, frames, height, width)` in [-1, 1], which `latents` may be."""
         return self.vqvae.encode(video.to(self._execution_device)).long()
 
     def prepare_latents(
         self, batch_size: int, num_frames: int, height: int, width: int, latents: torch.Tensor | None = None
-    ) -> torch.LongTensor:
+    ) -> torch.Tensor:
         """
         Codes `(batch_size, t, h, w)` to decode into: given ones first, `UNKNOWN_CODE` where they are to be made.
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MethodType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from diffusers.loaders.lora_base import LoraBaseMixin
@@ -75,10 +75,13 @@ class LumosLoraLoaderMixin(LoraBaseMixin):
 
     _lora_loadable_modules = [_COMPONENT]
     transformer_name = _COMPONENT
+    # Of the pipeline; peft adds to what it has.
+    transformer: Any
     _lora_hotswap_options: dict[str, Any] | None = None
 
+    # What diffusers passes on to its Hub as further keywords has names here.
     @classmethod
-    def lora_state_dict(
+    def lora_state_dict(  # type: ignore[override]
         cls,
         pretrained_model_name_or_path_or_dict: str | os.PathLike | StateDict,
         *,
@@ -111,7 +114,7 @@ class LumosLoraLoaderMixin(LoraBaseMixin):
             config = {f"{_COMPONENT}.{name}": value for name, value in config.items()}
         return (state_dict, config) if return_lora_metadata else state_dict
 
-    def load_lora_weights(
+    def load_lora_weights(  # type: ignore[override]  # as above
         self,
         pretrained_model_name_or_path_or_dict: str | os.PathLike | StateDict,
         adapter_name: str | None = None,
@@ -173,7 +176,7 @@ class LumosLoraLoaderMixin(LoraBaseMixin):
         model = self.transformer
         active, training = self.get_active_adapters(), model.training
         trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-        options = {"low_cpu_mem_usage": low_cpu_mem_usage and not lora_config.trainable_token_indices}
+        options: dict[str, Any] = {"low_cpu_mem_usage": low_cpu_mem_usage and not lora_config.trainable_token_indices}
         try:
             inject_adapter_in_model(lora_config, model, adapter_name, **options)
             _check_tensors(model, state_dict, adapter_name)
@@ -198,20 +201,25 @@ class LumosLoraLoaderMixin(LoraBaseMixin):
         """Takes the hooks of offloading off, which know the modules that there were, and puts them on the ones there are."""
         from diffusers.hooks.group_offloading import _maybe_remove_and_reapply_group_offloading
 
-        model_offload, sequential_offload, group_offload = self._optionally_disable_offloading(self)
+        # What offloads is the pipeline that this is mixed into.
+        pipeline = cast(Any, self)
+        model_offload, sequential_offload, group_offload = self._optionally_disable_offloading(pipeline)
         try:
             yield
         finally:
             if model_offload:
-                self.enable_model_cpu_offload(device=self._offload_device)
+                pipeline.enable_model_cpu_offload(device=pipeline._offload_device)
             elif sequential_offload:
-                self.enable_sequential_cpu_offload(device=self._offload_device)
+                pipeline.enable_sequential_cpu_offload(device=pipeline._offload_device)
             elif group_offload:
-                for component in self.components.values():
+                for component in pipeline.components.values():
                     if isinstance(component, torch.nn.Module):
                         _maybe_remove_and_reapply_group_offloading(component)
 
-    def enable_lora_hotswap(self, target_rank: int = 128, check_compiled: str = "error") -> None:
+    # The two keywords that diffusers reads, by their names.
+    def enable_lora_hotswap(  # type: ignore[override]
+        self, target_rank: int = 128, check_compiled: str = "error"
+    ) -> None:
         """
         Makes room for adapters of other ranks, which [`load_lora_weights`] with `hotswap` then puts in place of the first.
 
@@ -368,9 +376,10 @@ class LumosLoraLoaderMixin(LoraBaseMixin):
             pipeline._save_lora_weights(
                 save_directory=partial.parent,
                 weight_name=partial.name,
-                lora_layers={_COMPONENT: transformer_lora_layers},
+                # A module or any mapping will do, and no function stands for the library's own.
+                lora_layers=cast(Any, {_COMPONENT: transformer_lora_layers}),
                 lora_metadata={_COMPONENT: transformer_lora_adapter_metadata},
-                save_function=save_function,
+                save_function=cast(Any, save_function),
                 safe_serialization=safe_serialization,
             )
         if safe_serialization and save_function is None:
@@ -398,7 +407,8 @@ class LumosLoraLoaderMixin(LoraBaseMixin):
 @contextmanager
 def lora_scale(transformer: torch.nn.Module, scale: float) -> Iterator[None]:
     """Multiplies the weights of the active adapters by `scale`, until the context ends; each then is as it was."""
-    layers = [] if scale == 1 else [layer for layer in transformer.modules() if hasattr(layer, "lora_A")]
+    # Of peft, which gives them their methods.
+    layers: list[Any] = [] if scale == 1 else [layer for layer in transformer.modules() if hasattr(layer, "lora_A")]
     before = [dict(layer.scaling) for layer in layers]
     try:
         for layer in layers:
@@ -510,7 +520,7 @@ def _check_tensors(model: torch.nn.Module, state_dict: StateDict, adapter_name: 
             raise ValueError(f"tensor {name} must have a floating dtype, got {tensor.dtype}.")
 
 
-def _hotswap(model: torch.nn.Module, state_dict: StateDict, lora_config: Any, adapter_name: str) -> None:
+def _hotswap(model: Any, state_dict: StateDict, lora_config: Any, adapter_name: str) -> None:
     """Replaces the adapter's tensors; everything that can be wrong is found before the first one is."""
     from peft import get_peft_model_state_dict
     from peft.utils.hotswap import check_hotswap_configs_compatible, hotswap_adapter_from_state_dict
@@ -531,7 +541,7 @@ def _hotswap(model: torch.nn.Module, state_dict: StateDict, lora_config: Any, ad
     hotswap_adapter_from_state_dict(model, named, adapter_name, lora_config)
 
 
-def _remove_adapters(model: torch.nn.Module, adapter_names: list[str]) -> None:
+def _remove_adapters(model: Any, adapter_names: list[str]) -> None:
     """Takes adapters out; with the last one, every layer that peft has wrapped is the one that was there before."""
     from peft.functional import delete_adapter
     from peft.tuners.tuners_utils import BaseTunerLayer
@@ -574,7 +584,8 @@ def _give_token_layers_a_scale(model: torch.nn.Module) -> None:
     """
     for module in model.modules():
         if hasattr(module, "trainable_tokens_delta"):
-            module.set_scale = module.scale_layer = module.unscale_layer = _leave_unscaled
+            layer = cast(Any, module)
+            layer.set_scale = layer.scale_layer = layer.unscale_layer = _leave_unscaled
 
 
 def _leave_unscaled(*arguments: Any) -> None:
