@@ -27,7 +27,7 @@ def option(
     panel: str | None = None,
     **constraints: Any,
 ) -> Any:
-    """An option; `default` is what its help says of it not being given: the text, True for the value itself, or nothing."""
+    """An option. `default` is what its help shows as the default: a text, True for the value itself, or nothing."""
     return typer.Option(*names, metavar=metavar, help=help, show_default=default, rich_help_panel=panel, **constraints)
 
 

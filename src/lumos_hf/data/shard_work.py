@@ -59,7 +59,7 @@ def write_shards(
     description: str,
 ) -> TokenizationSummary:
     """
-    Does this process's share of a set that was begun.
+    Writes this process's share of the shards of a set.
 
     Args:
         directory: of the set.

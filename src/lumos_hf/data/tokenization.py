@@ -6,7 +6,7 @@ Notable:
 
 - Clips of equal size are encoded together, in float32 without TF32: in lower precision, one code in seven comes out
   different.
-- A clip that cannot be used is skipped and told; all else that is wrong is an error before any work is done.
+- A clip that cannot be used is skipped and listed. Whatever else is wrong is an error before any work is done.
 """
 
 import math

@@ -308,9 +308,8 @@ def load_tokenized_dataset(path: str | Path, tokenizer_checksum: str | None = No
 
 def video_tokenizer_checksum(vqvae: CosmosVideoTokenizer) -> str:
     """
-    Tells video tokenizers apart by the codes they give: SHA-256 in hexadecimal over configuration and weights of the
-    encoder, in float32. A decoder that was trained further leaves it as it is. Weights that were rounded to another
-    dtype are other weights.
+    SHA-256 in hexadecimal over the configuration and the float32 weights of the encoder: equal for video tokenizers that
+    give equal codes. A decoder that was trained further does not change it; weights rounded to another dtype do.
     """
     digest = hashlib.sha256()
     config = {

@@ -28,8 +28,11 @@ def check_contents(
     directory: str | os.PathLike, passed_components: Collection[str] = (), variant: str | None = None
 ) -> None:
     """
-    Raises `ValueError`, which names the file, if a JSON file of the checkpoint in `directory` cannot be read, or weights are
-    cut off, lack tensors, or have them in another shape. Components that are passed ready-made are left out.
+    Checks the files of the checkpoint in `directory`, apart from those of components that are passed ready-made.
+
+    Raises:
+        ValueError: if a JSON file cannot be read, or weights are cut off, lack tensors, or have them in another shape. The
+            message names the file.
     """
     directory = Path(directory)
     index = read_json(directory / DiffusionPipeline.config_name)

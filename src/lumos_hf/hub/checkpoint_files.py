@@ -114,7 +114,7 @@ def _missing_weights(directory: Path, component: str, variant: str | None) -> li
 
 
 def weight_files(directory: Path, component: str, variant: str | None) -> list[Path]:
-    """The safetensors files of a component that are loaded; there are none where weights are pickled."""
+    """The safetensors files that a component is loaded from; none where its weights are pickled."""
     for suffix in [""] if variant is None else [f".{variant}", ""]:
         stem = directory / component / WEIGHT_FILES[component]
         index_file = stem.with_name(f"{stem.name}.safetensors.index{suffix}.json")

@@ -51,8 +51,8 @@ def resume(trainer: Trainer) -> None:
 
 def is_finished(arguments: TrainingArguments, output: Path) -> bool:
     """
-    Whether an earlier run wrote all of its results to `output`, after as many steps or epochs as are asked for now; it is
-    said, then.
+    Whether an earlier run wrote all of its results to `output`, after as many steps or epochs as are asked for now. If so,
+    a warning says it.
     """
     try:
         record = json.loads((output / _RECORD).read_text(encoding="utf-8"))
@@ -76,7 +76,7 @@ def is_finished(arguments: TrainingArguments, output: Path) -> bool:
 
 
 def record_finished(trainer: Trainer, output: Path) -> None:
-    """Leaves word for [`is_finished`]; the last thing that a run writes."""
+    """Records the end of a run for [`is_finished`]. Call it when everything else is written."""
     if trainer.is_world_process_zero():
         write_json(output / _RECORD, {"step": trainer.state.global_step, "epoch": trainer.state.epoch})
 
