@@ -115,25 +115,22 @@ class StreamedFrames(PastFrames):
     """The frames of a stream, of which the decoder's middle block remembers keys and values of the last ones alone.
 
     Those of earlier frames are computed again from their indices: all that grows with the length of a video, in the
-    most compact form of four bytes per latent position. With a `window`, in pieces of a stream, attention over time does
-    not see what came before it, and nothing grows.
+    most compact form of four bytes per latent position.
     """
 
-    def __init__(self, tokenizer: "CosmosVideoTokenizer", window: int | None = None) -> None:
+    def __init__(self, tokenizer: "CosmosVideoTokenizer") -> None:
         super().__init__()
         self.tokenizer = tokenizer
-        self.window = window
         self.indices: list[torch.Tensor] = []
 
     def add(self, codes: torch.Tensor) -> None:
         """To be called when the decoder has gone through codes `(batch, len(levels), frames, height, width)`."""
-        if self.window is None:
-            self.indices.append(self.tokenizer.quantizer.codes_to_indices(codes.movedim(1, -1)))
+        self.indices.append(self.tokenizer.quantizer.codes_to_indices(codes.movedim(1, -1)))
         self.is_empty = False
 
     def fork(self) -> "StreamedFrames":
         """Another one that remembers the same; tensors are shared, since none is ever changed."""
-        other = StreamedFrames(self.tokenizer, self.window)
+        other = StreamedFrames(self.tokenizer)
         other.is_empty = self.is_empty
         other.indices = list(self.indices)
         other.last_frames = dict(self.last_frames)
@@ -143,15 +140,11 @@ class StreamedFrames(PastFrames):
     def remember(self, attention: nn.Module, keys_and_values: torch.Tensor) -> None:
         super().remember(attention, keys_and_values)
         pieces = self.keys_and_values[attention]
-        if self.window is not None:
-            del pieces[: max(0, len(pieces) - (self.window - 1))]
-        elif attention is self.tokenizer.decoder.mid_block.temp_attentions[0]:
+        if attention is self.tokenizer.decoder.mid_block.temp_attentions[0]:
             while _num_frames(pieces) > self.tokenizer.num_cached_latent_frames:
                 del pieces[0]
 
     def forgotten_inputs(self, attention: nn.Module) -> Iterator[torch.Tensor]:
-        if self.window is not None:
-            return
         num_past = sum(indices.shape[1] for indices in self.indices)
         num_forgotten = num_past - _num_frames(self.keys_and_values[attention])
         if num_forgotten == 0:
@@ -170,15 +163,11 @@ class VideoStream:
 
     Args:
         tokenizer: decodes.
-        window: so many pieces, the one in hand included, are seen by attention over time; None for all. With one latent
-            frame per piece, a video of no more than `window` of them is decoded as without a window, and memory and time
-            per piece stay the same however long a video gets.
     """
 
-    def __init__(self, tokenizer: "CosmosVideoTokenizer", window: int | None = None) -> None:
+    def __init__(self, tokenizer: "CosmosVideoTokenizer") -> None:
         self._tokenizer = tokenizer
-        self._past: dict[Hashable, StreamedFrames] = defaultdict(lambda: StreamedFrames(tokenizer, window))
-        self._window = window
+        self._past: dict[Hashable, StreamedFrames] = defaultdict(lambda: StreamedFrames(tokenizer))
 
     def decode(self, indices: torch.Tensor) -> torch.Tensor:
         """
@@ -194,7 +183,7 @@ class VideoStream:
 
     def fork(self) -> "VideoStream":
         """Another stream that has come as far, and goes on by itself."""
-        other = VideoStream(self._tokenizer, self._window)
+        other = VideoStream(self._tokenizer)
         other._past.update((part, past.fork()) for part, past in self._past.items())
         return other
 
@@ -527,14 +516,9 @@ class CosmosVideoTokenizer(ModelMixin, AutoencoderMixin, ConfigMixin):  # type: 
         for indices in chunks:
             yield stream.decode(indices)
 
-    def open_stream(self, window: int | None = None) -> VideoStream:
-        """
-        A stream that is fed by hand, and can be forked and saved.
-
-        Args:
-            window: so many pieces, the one in hand included, are seen by attention over time; None for all.
-        """
-        return VideoStream(self, window)
+    def open_stream(self) -> VideoStream:
+        """A stream that is fed by hand, and can be forked and saved."""
+        return VideoStream(self)
 
     @apply_forward_hook
     def _decode_next(self, indices: torch.Tensor, past: dict[Hashable, StreamedFrames] | None) -> torch.Tensor:

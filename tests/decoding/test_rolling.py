@@ -79,7 +79,7 @@ def test_streams_of_long_videos(pipe, output_type):
 def test_batches_of_long_videos_with_unlike_holes_and_segments(pipe):
     latents = random_codes(2, 6, H, W)
     latents[0, 1:, :, 3:] = UNKNOWN_CODE
-    latents[1, 4:, 2:] = UNKNOWN_CODE
+    latents[1, 1:, 2:] = UNKNOWN_CODE
     prompts = ["waves", "a red kite"]
     rows = [
         [{"start_frame": 9, "text": "grass"}],
@@ -163,7 +163,7 @@ def test_memory_and_time_per_frame_stay_the_same(pipe):
     assert memory[400] == pytest.approx(memory[20], rel=0.02)
     assert max(positions) == limit
     early, late = (sorted(part)[len(part) // 2] for part in (seconds[10:110], seconds[300:400]))
-    assert late == pytest.approx(early, rel=0.1)
+    assert late < 1.1 * early
 
 
 BAD_TILES = {

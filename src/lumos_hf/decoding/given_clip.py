@@ -5,7 +5,7 @@ What a call is given beside its prompts: an image, a video or codes, and a mask 
 Shape suffixes: B videos, t latent frames, h and w rows and columns of codes, F pixel frames.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
@@ -22,12 +22,16 @@ class GivenClip:
 
     Args:
         codes: `(B, t, h, w)`, int64, `UNKNOWN_CODE` where they are to be made; t is 0 if nothing is given.
-        pixels: what stays outside of a mask, `(B, F, 3, height, width)`, float32 in [0, 1]; None if nothing has to.
-        weights: how much of what is made is seen, `(B, F, height, width)`, see [`blend_weights`]; None without pixels.
+        temporal_compression: pixel frames per latent frame, of which the first one has one.
+        pixels: what the codes stand for, uint8 `(B, F, 3, height, width)`; None if codes are given.
+        touched: which codes a mask touches, `(B, t, h, w)`, bool; None without a mask.
+        weights: how much of what is made is seen, `(B, F, height, width)`, see [`blend_weights`]; None if all is seen.
     """
 
     codes: torch.Tensor
+    temporal_compression: int
     pixels: torch.Tensor | None = None
+    touched: torch.Tensor | None = None
     weights: torch.Tensor | None = None
 
     @property
@@ -39,24 +43,44 @@ class GivenClip:
         """Those of a latent frame, `(B, h, w)`: all unknown behind the end."""
         if frame < self.codes.shape[1]:
             return self.codes[:, frame]
-        return torch.full_like(self.codes[:, 0], UNKNOWN_CODE) if self.codes.shape[1] else self._unknown()
-
-    def _unknown(self) -> torch.Tensor:
         batch_size, _, h, w = self.codes.shape
         return self.codes.new_full((batch_size, h, w), UNKNOWN_CODE)
 
-    def join(self, video: torch.Tensor, first: int) -> torch.Tensor:
+    def pixels_of(self, frame: int, count: int) -> torch.Tensor | None:
+        """Pixels `(B, 3, frames, height, width)` in [-1, 1] of so many latent frames from one after the first on."""
+        if self.pixels is None or frame >= self.codes.shape[1]:
+            return None
+        first = 1 + self.temporal_compression * (frame - 1)
+        part = self.pixels[:, first : first + self.temporal_compression * count].to(self.codes.device)
+        return part.transpose(1, 2).float() / 127.5 - 1
+
+    def with_codes(self, codes: torch.Tensor, frame: int) -> "GivenClip":
+        """The same with other codes `(B, count, h, w)` of latent frames from `frame` on, as they are in another sequence."""
+        if codes.shape[1] == 0:
+            return self
+        last = frame + codes.shape[1]
+        if self.touched is not None:
+            codes = codes.masked_fill(self.touched[:, frame:last], UNKNOWN_CODE)
+        return replace(self, codes=torch.cat([self.codes[:, :frame], codes, self.codes[:, last:]], dim=1))
+
+    def join_frames(self, frames: torch.Tensor, first: int) -> torch.Tensor:
         """
         What was made, with the pixels that stay.
 
         Args:
-            video: `(B, frames, 3, height, width)`, in [0, 1].
-            first: number of its first pixel frame.
+            frames: `(B, frames, 3, height, width)`, in [0, 1].
+            first: number of the first pixel frame.
         """
         if self.pixels is None or self.weights is None or first >= self.pixels.shape[1]:
+            return frames
+        last = first + frames.shape[1]
+        return blend(frames, self.pixels[:, first:last].to(frames) / 255, self.weights[:, first:last].to(frames))
+
+    def join(self, video: torch.Tensor, first: int) -> torch.Tensor:
+        """The same with what the video tokenizer gives, `(B, 3, frames, height, width)` in [-1, 1]."""
+        if self.weights is None:
             return video
-        last = first + video.shape[1]
-        return blend(video, self.pixels[:, first:last].to(video), self.weights[:, first:last].to(video))
+        return self.join_frames(video.transpose(1, 2) / 2 + 0.5, first).transpose(1, 2) * 2 - 1
 
 
 def read_given_clip(inputs: CallInputs, pipe: DiffusionPipeline, num_prompts: int) -> tuple[GivenClip, int, int]:
@@ -75,25 +99,24 @@ def read_given_clip(inputs: CallInputs, pipe: DiffusionPipeline, num_prompts: in
     batch_size = num_prompts * inputs.num_videos_per_prompt
     mask = _read_mask(inputs, pixels, num_prompts)
 
+    config = pipe.transformer.config
     latents = inputs.latents if pixels is None else pipe.encode_video(pixels)
     if latents is None:
-        h, w = grid_size(height, width, pipe.transformer.config)
-        nothing = torch.empty(batch_size, 0, h, w, dtype=torch.long, device=pipe._execution_device)
-        return GivenClip(nothing), height, width
-    num_frames = 1 + pipe.transformer.config.temporal_compression * (latents.shape[1] - 1)
+        nothing = torch.empty(batch_size, 0, *grid_size(height, width, config), dtype=torch.long)
+        return GivenClip(nothing.to(pipe._execution_device), config.temporal_compression), height, width
+    num_frames = 1 + config.temporal_compression * (latents.shape[1] - 1)
     codes = pipe.prepare_latents(batch_size, num_frames, height, width, latents)
-    if mask is None or pixels is None:
-        return GivenClip(codes), height, width
-
-    config = pipe.transformer.config
-    touched = touched_codes(mask, config.spatial_compression, config.temporal_compression).to(codes.device)
-    codes = codes.masked_fill(_per_video(touched, batch_size), UNKNOWN_CODE)
-    if inputs.preserve_unmasked is False:
-        return GivenClip(codes), height, width
-    # From uint8 to [0, 1] directly, so that values come back to the bit.
-    unit = ((pixels / 2 + 0.5) * 255).round().transpose(1, 2) / 255
-    weights = blend_weights(mask, config.spatial_compression // 2)
-    return GivenClip(codes, _per_video(unit, batch_size), _per_video(weights, batch_size)), height, width
+    clip = GivenClip(codes, config.temporal_compression)
+    if pixels is not None:
+        as_uint8 = ((pixels / 2 + 0.5) * 255).round().to(torch.uint8).transpose(1, 2)
+        clip = replace(clip, pixels=_per_video(as_uint8, batch_size))
+    if mask is not None:
+        touched = touched_codes(mask, config.spatial_compression, config.temporal_compression).to(codes.device)
+        clip = replace(clip, touched=_per_video(touched, batch_size)).with_codes(codes, 0)
+        if inputs.preserve_unmasked is not False:
+            weights = blend_weights(mask, config.spatial_compression // 2)
+            clip = replace(clip, weights=_per_video(weights, batch_size))
+    return clip, height, width
 
 
 def _num_rows(inputs: CallInputs, pixels: torch.Tensor | None) -> int | None:

@@ -35,7 +35,7 @@ def read_masks(mask: MaskInput, given: ImageInput | VideoInput, name: str, heigh
 
     Args:
         mask: one image for all frames, a list (or an array or tensor with a leading axis) of one image per frame, or a list
-            of such lists, one per clip. An image is a PIL image, an array `(height, width)` or `(height, width, 1)`, or a
+            of such lists, one per prompt. An image is a PIL image, an array `(height, width)` or `(height, width, 1)`, or a
             tensor `(height, width)` or `(1, height, width)`; bool, uint8, or floating point in [0, 1]. White, or True, is
             made again.
         given: the value of `image` or `video`.
@@ -43,19 +43,15 @@ def read_masks(mask: MaskInput, given: ImageInput | VideoInput, name: str, heigh
         height, width: of the result.
 
     Returns:
-        `(B or 1, F, height, width)`, bool, on the CPU.
+        `(masks, F, height, width)`, bool, on the CPU.
 
     Raises:
         ValueError: if a mask cannot be read, has another size than the frames, there is another number of them than of
-            frames or clips, or one covers nothing or everything.
+            frames, or one covers nothing or everything.
     """
     clips = _clips(given, is_image=name == "image")
     size = read_image(name, clips[0][0]).size
     masks = [_as_frames(frames, len(clips[0]), size, height, width) for frames in _split_masks(mask)]
-    if len(masks) not in (1, len(clips)):
-        raise ValueError(
-            f"`mask` must be for all clips or a list of {len(clips)} lists, one per clip, got a list of {len(masks)}."
-        )
     stacked = torch.from_numpy(np.stack(masks))
     for index, frames in enumerate(stacked):
         if not frames.any() or frames.all():

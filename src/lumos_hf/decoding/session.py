@@ -66,6 +66,7 @@ class _Mark:
     stream: "VideoStream | None"
     recent_pixels: torch.Tensor | None
     recent_codes: tuple[torch.Tensor, ...]
+    given: GivenClip
     step: int
 
 
@@ -77,8 +78,9 @@ class VideoSession:
     after `num_frames`, if it has such an end, or when a callback interrupted it.
 
     Where the frames of a sequence are used up, the video rolls: its latest frames are the given frames of a new sequence,
-    whose positions begin anew. With a video tokenizer their pixels are encoded again, since the first code of a sequence
-    stands for one frame and the others for four; without one, their codes go on as they are.
+    whose positions begin anew. With a video tokenizer their pixels are encoded again, and decoding begins anew with them:
+    the first code of a sequence stands for one frame, and the others for what changes in four. Without one, their codes go
+    on as they are.
 
     Args:
         pipe ([`LumosVideoPipeline`]): makes it.
@@ -122,7 +124,7 @@ class VideoSession:
         self.state = CallState(inputs.guidance_scale, self._count_timesteps())
         pipe._last_call = self.state
         self._makes_pixels = makes_pixels or (self.rolls and pipe.vqvae is not None)
-        self._stream = pipe.vqvae.open_stream(self._tile_size if self.rolls else None) if self._makes_pixels else None
+        self._stream = pipe.vqvae.open_stream() if self._makes_pixels else None
 
     # What it is, and what may be changed
 
@@ -217,9 +219,8 @@ class VideoSession:
             self._marks.append(self._mark())
         for row, captions in enumerate(self._segments):
             self._begin_segment(row, captions.get(self._num_made))
-        given = self._given.codes_of(self._num_made)
         with lora_scale(self.pipe.transformer, self.inputs.lora_scale):
-            codes, is_given = self._complete(given)
+            codes, is_given = self._complete()
         if self._num_made >= self._num_in_base:
             self._decoder.append(codes, is_given)
         self._num_made += 1
@@ -230,9 +231,10 @@ class VideoSession:
     def postprocess(self, video: torch.Tensor, first: int = 0) -> Frames:
         """Pixels `(B, 3, frames, height, width)` from pixel frame `first` on, in the form of `output_type`."""
         processor = self.pipe.video_processor
-        if self._given.pixels is None:
+        if self._given.weights is None:
             return processor.postprocess_video(video.float(), self.inputs.output_type)
-        frames = self._given.join(processor.postprocess_video(video.float(), "pt"), first)
+        # In [0, 1] from uint8 directly, values come back to the bit.
+        frames = self._given.join_frames(processor.postprocess_video(video.float(), "pt"), first)
         if self.inputs.output_type == "pt":
             return frames
         arrays = frames.permute(0, 1, 3, 4, 2).cpu().numpy()
@@ -250,19 +252,20 @@ class VideoSession:
         self._progress_bar = None
         self.pipe.maybe_free_model_hooks()
 
-    def _complete(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _complete(self) -> tuple[torch.Tensor, torch.Tensor]:
         """
-        Makes what is unknown of a frame `(B, h, w)`.
+        Makes what is unknown of the next frame.
 
         Returns:
-            its codes, and which of them are given.
+            its codes, and which of them are given, both `(B, h, w)`.
         """
         state, decoder = self.state, self._decoder
-        latents = self._undecide(latents)
+        if self._is_made_in_part(self._given.codes_of(self._num_made)):
+            self._get_ready()
+        latents = self._undecide(self._given.codes_of(self._num_made))
         is_given = latents != UNKNOWN_CODE
         if is_given.all():
             return latents, is_given
-        self._get_ready()
         predicted = latents
         decoder.begin_frame(latents)
         for timestep in decoder.timesteps:
@@ -283,8 +286,10 @@ class VideoSession:
             return latents
         if count == latents[0].numel():
             return torch.full_like(latents, UNKNOWN_CODE)
-        self._get_ready()
         return latents.masked_fill(self._decoder.least_probable(latents, count, self.guidance_scale), UNKNOWN_CODE)
+
+    def _is_made_in_part(self, latents: torch.Tensor) -> bool:
+        return self._num_undecided_by_strength > 0 or bool((latents == UNKNOWN_CODE).any())
 
     @property
     def _num_undecided_by_strength(self) -> int:
@@ -300,8 +305,7 @@ class VideoSession:
             self._encoded_captions = list(self._captions)
             self._decoder.switch_prompts(*self._prompt_ids)
         if self._num_made - self._sequence_start >= self._tile_size:
-            self._decoder.restart(self._window())
-            self._sequence_start = self._num_made - self._overlap
+            self._roll()
 
     def _begin_segment(self, row: int, caption: str | None) -> None:
         if caption is None or self._captions is None:
@@ -390,11 +394,21 @@ class VideoSession:
         num_made = int(is_made.sum()) + int(self._num_frames) - len(is_made)
         return num_made * num_steps
 
-    def _window(self) -> torch.Tensor:
-        """Codes `(B, overlap, h, w)` of the latest frames, as the first ones of a sequence."""
+    def _roll(self) -> None:
+        """Begins a new sequence with the latest frames."""
         if self._recent_pixels is None:
-            return torch.stack(list(self._recent_codes), dim=1)
-        return self.pipe.encode_video(self._recent_pixels.clamp(-1, 1))
+            codes = torch.stack(list(self._recent_codes), dim=1)
+        else:
+            # What is given after them is seen in the same sequence.
+            following = self._given.pixels_of(self._num_made, self._tile_size - self._overlap)
+            pixels = self._recent_pixels if following is None else torch.cat([self._recent_pixels, following], dim=2)
+            codes = self.pipe.encode_video(pixels.clamp(-1, 1))
+            self._given = self._given.with_codes(codes[:, self._overlap :], self._num_made)
+            self._stream = self.pipe.vqvae.open_stream()
+            for frame in codes[:, : self._overlap].split(1, dim=1):
+                self._stream.decode(frame)
+        self._decoder.restart(codes[:, : self._overlap])
+        self._sequence_start = self._num_made - self._overlap
 
     def _decode(self, codes: torch.Tensor) -> torch.Tensor | None:
         """Pixels of the codes `(B, 1, h, w)` that follow; what another sequence would begin with is kept."""
@@ -404,7 +418,8 @@ class VideoSession:
             return None
         video = self._stream.decode(codes)
         if self.rolls:
-            recent = video if self._recent_pixels is None else torch.cat([self._recent_pixels, video], dim=2)
+            new = self._given.join(video, self._first_pixel_frame(self._num_made - 1))
+            recent = new if self._recent_pixels is None else torch.cat([self._recent_pixels, new], dim=2)
             first = max(0, recent.shape[2] - self._first_pixel_frame(self._overlap))
             # A view would keep all frames alive.
             self._recent_pixels = recent[:, :, first:].clone()
@@ -453,6 +468,7 @@ class VideoSession:
             generator.set_state(state)
         self._stream = None if mark.stream is None else mark.stream.fork()
         self._recent_pixels, self._recent_codes = mark.recent_pixels, mark.recent_codes
+        self._given = mark.given
         self.state.step, self.state.interrupt = mark.step, False
 
     def fork(self) -> "VideoSession":
@@ -497,6 +513,7 @@ class VideoSession:
             "recent_pixels": self._recent_pixels,
             "given.codes": self._given.codes,
             "given.pixels": self._given.pixels,
+            "given.touched": self._given.touched,
             "given.weights": self._given.weights,
         }
         tensors |= {name: tensor for name, tensor in optional.items() if tensor is not None}
@@ -557,6 +574,7 @@ class VideoSession:
             stream=None if self._stream is None else self._stream.fork(),
             recent_pixels=self._recent_pixels,
             recent_codes=self._recent_codes,
+            given=self._given,
             step=self.state.step,
         )
 

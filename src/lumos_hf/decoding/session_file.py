@@ -106,7 +106,13 @@ def load_session(pipe: DiffusionPipeline, path: str | os.PathLike) -> VideoSessi
         generator=generators if settings["has_generator_list"] else generators[0],
     ).completed(pipe, may_be_endless=True)
     codes = tensors["given.codes"].to(pipe._execution_device)
-    given = GivenClip(codes, tensors.get("given.pixels"), tensors.get("given.weights"))
+    given = GivenClip(
+        codes,
+        pipe.transformer.config.temporal_compression,
+        pixels=tensors.get("given.pixels"),
+        touched=tensors["given.touched"].to(codes.device) if "given.touched" in tensors else None,
+        weights=tensors.get("given.weights"),
+    )
     session = VideoSession(
         pipe,
         replace(call_inputs, strength=strength),
