@@ -43,7 +43,7 @@ from lumos_hf.pipeline_lumos_video import LumosVideoPipeline
 NUM_CLIPS = 100
 # Of a clip that goes on from one to the next.
 NUM_WINDOWS = 8
-BATCH_SIZE = 20
+BATCH_SIZE = 10
 MASK_MARGIN = 2
 # A new sequence begins with the last frame alone: what was trained as going on from an image.
 ROLLING = {"temporal_tile_size": NUM_FRAMES, "temporal_overlap": 1}
@@ -174,7 +174,6 @@ def score_edits(pipe: LumosVideoPipeline, count: int, is_chosen: Chosen) -> tupl
     before, after = ([draw_clip(getattr(edit, name)) for edit in items] for name in ("before", "after"))
     masks = [np.stack(edit.masks()) for edit in items]
     edited = run(pipe, items, edit_arguments)
-    by_tokenizer = run(pipe, items, lambda edit: edit_arguments(edit, preserve_unmasked=False))
     by_strength = run(
         pipe,
         items,
@@ -182,7 +181,6 @@ def score_edits(pipe: LumosVideoPipeline, count: int, is_chosen: Chosen) -> tupl
     )
     rows = {
         "edited": edited,
-        "edited, pixels of the tokenizer": by_tokenizer,
         "strength 0.4, no mask": by_strength,
         "control: input": before,
         "control: the prompt alone": generate(pipe, [edit.prompt for edit in items]),
