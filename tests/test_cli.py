@@ -189,6 +189,97 @@ def test_bad_videos_are_told(checkpoint, working_directory, arguments, message):
     assert message in error_of(PROMPT, "--model", checkpoint, *SMALL, *arguments)
 
 
+def as_pixels(frames):
+    return np.stack([np.asarray(frame) for frame in frames])
+
+
+def red_clip(num_frames):
+    return [PIL.Image.new("RGB", (64, 32), (25 * index, 0, 0)) for index in range(num_frames)]
+
+
+def test_a_video_is_edited_where_its_mask_is_white(checkpoint):
+    write_media("clip.gif", red_clip(5), fps=10)
+    mask = np.zeros((32, 64), np.uint8)
+    mask[:, :16] = 255
+    PIL.Image.fromarray(mask).save("mask.png")
+    arguments = ["--seed", 0, "--fps", 10, "--edit", "clip.gif", "--mask", "mask.png"]
+    generate(checkpoint, *arguments, "-o", "edited.png")
+    pipe = LumosVideoPipeline.from_pretrained(checkpoint)
+    pipe.set_progress_bar_config(disable=True)
+    with open("clip.gif", "rb") as file:
+        given = read_first_frames(file, num_frames=5, fps=10)
+    frames = pipe(
+        PROMPT,
+        video=given,
+        mask=PIL.Image.fromarray(mask),
+        height=32,
+        width=64,
+        num_frames=5,
+        num_inference_steps=2,
+        fps=10,
+        generator=torch.Generator().manual_seed(0),
+    ).frames[0]
+    write_media("expected.png", frames)
+    assert Path("edited.png").read_bytes() == Path("expected.png").read_bytes()
+    # Half of a code's width from the mask on, nothing is touched.
+    assert np.array_equal(as_pixels(frames)[:, :, 16 + 8 :], as_pixels(given)[:, :, 16 + 8 :])
+
+    PIL.Image.new("RGB", (64, 32), "red").save("red.png")
+    generate(checkpoint, "--seed", 0, "--num-frames", 1, "--edit", "red.png", "--strength", 0, "-o", "same.png")
+    generate(checkpoint, "--seed", 0, "--num-frames", 1, "--edit", "red.png", "--strength", 1, "-o", "other.png")
+    assert Path("same.png").read_bytes() != Path("other.png").read_bytes()
+
+
+def test_a_video_goes_on_past_the_length_of_the_checkpoint_with_another_prompt(checkpoint):
+    """Written to an mp4 while it is made."""
+    write_media("clip.mp4", red_clip(9), fps=8)
+    segment = ["--segment", "9:A blue heart waits at night."]
+    arguments = ["--seed", 0, "--fps", 8, "--continue", "clip.mp4", "--num-frames", 17, *segment]
+    result = generate(checkpoint, *arguments, "-o", "long.mp4")
+    assert "Wrote long.mp4 (17 frames of 64x32, seed 0)." in result.stdout
+    assert iio.imread("long.mp4", plugin="pyav").shape == (17, 32, 64, 3)
+    pipe = LumosVideoPipeline.from_pretrained(checkpoint)
+    pipe.set_progress_bar_config(disable=True)
+    with open("clip.mp4", "rb") as file:
+        given = read_first_frames(file, num_frames=9, fps=8)
+    frames = pipe(
+        PROMPT,
+        video=given,
+        height=32,
+        width=64,
+        num_frames=17,
+        num_inference_steps=2,
+        prompt_segments=[{"start_frame": 9, "text": "A blue heart waits at night."}],
+        generator=torch.Generator().manual_seed(0),
+    ).frames[0]
+    write_media("expected.mp4", frames, fps=8)
+    assert Path("long.mp4").read_bytes() == Path("expected.mp4").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--edit", "red.png"], "`--edit` needs one of `--mask` and `--strength`, which say what is made again"),
+        (
+            ["--edit", "red.png", "--mask", "red.png", "--strength", "1"],
+            "`--edit` needs one of `--mask` and `--strength`",
+        ),
+        (["--mask", "red.png"], "`--mask` and `--strength` can be given with `--edit` only"),
+        (["--edit", "red.png", "--image", "red.png"], "At most one of `--image` and `--edit` can be given"),
+        (["--edit", "red.png", "--strength", "2"], "`--strength` must be a number in [0, 1], got 2.0"),
+        (["--segment", "soon: A red star jumps."], "`--segment` must be FRAME:TEXT"),
+        (["--segment", "24:"], "`--segment` must be FRAME:TEXT"),
+        (["--segment", "99:A red star waits."], "must start before frame `num_frames` (5), got 99"),
+        (["--continue", "text.mp4"], "`--continue` 'text.mp4' cannot be used"),
+    ],
+)
+def test_options_that_direct_are_checked(checkpoint, working_directory, arguments, message):
+    PIL.Image.new("RGB", (64, 32), "red").save("red.png")
+    (working_directory / "text.mp4").write_text("no video")
+    error = error_of(PROMPT, "--model", checkpoint, *SMALL, *arguments)
+    assert message.replace("`num_frames`", "`--num-frames`") in error
+
+
 def test_the_demo_checkpoint_is_the_default_and_named(checkpoint, monkeypatch):
     monkeypatch.setattr(demo, "_CHECKPOINT", demo.Path(checkpoint))
     result = lumos_hf("generate", PROMPT, *SMALL, "-o", "a.mp4")

@@ -3,7 +3,8 @@
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 
 import av
@@ -54,6 +55,26 @@ def write_media(
             _WRITERS[path.suffix.lower()](temporary, frames, fps)
 
 
+def write_mp4(path: str | os.PathLike, frames: Iterable[Image.Image], fps: int = 12) -> tuple[int, tuple[int, int]]:
+    """
+    Writes a video as mp4 while its frames are made, so that a long one needs no memory. The file appears under its name when
+    it is complete.
+
+    Args:
+        path: file to write.
+        frames: at least one, all of one size, of even width and height.
+        fps: frames per second.
+
+    Returns:
+        how many frames they were, and their width and height.
+
+    Raises:
+        ValueError: if width or height are odd.
+    """
+    with whole_file(path) as temporary:
+        return _write_mp4(temporary, frames, fps)
+
+
 def check_media_path(path: str | os.PathLike) -> None:
     """
     Raises:
@@ -100,8 +121,14 @@ def _spread_evenly(clip: list[Image.Image], count: int) -> list[Image.Image]:
     return [clip[round(index * (len(clip) - 1) / max(count - 1, 1))] for index in range(count)]
 
 
-def _write_mp4(path: Path, frames: list[Image.Image], fps: int, options: Mapping[str, str] = _MP4_OPTIONS) -> None:
-    width, height = frames[0].size
+def _write_mp4(
+    path: Path, frames: Iterable[Image.Image], fps: int, options: Mapping[str, str] = _MP4_OPTIONS
+) -> tuple[int, tuple[int, int]]:
+    """Writes frames as they come; how many they were, and their size."""
+    frames = iter(frames)
+    first = next(frames)
+    width, height = first.size
+    count = 0
     if width % 2 or height % 2:
         raise ValueError(f"An mp4 file needs `frames` of even width and height, got {width}x{height} pixels.")
     with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
@@ -109,9 +136,11 @@ def _write_mp4(path: Path, frames: list[Image.Image], fps: int, options: Mapping
         stream.width, stream.height = width, height
         # Many players show nothing else.
         stream.pix_fmt = "yuv420p"
-        for frame in frames:
+        for frame in chain([first], frames):
             container.mux(stream.encode(av.VideoFrame.from_image(frame)))
+            count += 1
         container.mux(stream.encode())
+    return count, (width, height)
 
 
 def _write_gif(path: Path, frames: list[Image.Image], fps: int) -> None:
@@ -124,7 +153,7 @@ def _write_png(path: Path, frames: list[Image.Image], fps: int) -> None:
     picture.save(path, format="PNG")
 
 
-_WRITERS: dict[str, Callable[[Path, list[Image.Image], int], None]] = {
+_WRITERS: dict[str, Callable[[Path, list[Image.Image], int], object]] = {
     ".mp4": _write_mp4,
     ".gif": _write_gif,
     ".png": _write_png,

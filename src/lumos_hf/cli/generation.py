@@ -4,6 +4,7 @@
 import os
 import random
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ import typer
 
 from ..demo import demo_checkpoint
 from ..generation_defaults import check_settings, resolve_default
+from .given_files import Continued, Edited, GivenFiles, Mask, SegmentTexts, Strength, parse_segments
 from .model_loading import check_model, load_pipeline
 from .options import DECODING, DTYPE_HELP, MACHINE, MAX_PIXELS_TEXT, SIZE, Device, Dtype, Model, number, option
 
@@ -124,6 +126,11 @@ def generate(
     guidance_scale: GuidanceScale = None,
     history_mask_ratio: HistoryMaskRatio = None,
     fast: Fast = False,
+    edited: Edited = None,
+    mask: Mask = None,
+    strength: Strength = None,
+    continued: Continued = None,
+    segments: SegmentTexts = None,
     device: Device = None,
     dtype: ComputeDtype = None,
 ) -> None:
@@ -144,8 +151,9 @@ def generate(
         "history_mask_ratio": history_mask_ratio,
     }
     check_settings(**settings, num_videos_per_prompt=num_videos_per_prompt)
-    if image is not None and video is not None:
-        raise ValueError("At most one of `image` and `video` can be given.")
+    files = GivenFiles(image, video, edited, continued, mask, strength, max_pixels)
+    files.check()
+    prompt_segments = parse_segments(segments)
     _check_scale(scale, height, width)
     adapters = [_parse_lora(value) for value in lora or []]
     source = _demo_source() if model is None else check_model(model)
@@ -154,26 +162,37 @@ def generate(
     seeds = [seed + index for index in range(num_videos_per_prompt)]
     targets = [[_numbered(path, index, len(seeds)) for path in paths] for index in range(len(seeds))]
     _check_writable([path for video in targets for path in video])
-    given: dict[str, Any] = {} if image is None else {"image": _read_image(image, max_pixels)}
+    given = files.read_images()
 
     pipe = load_pipeline(source, dtype, device)
     _check_scale(scale, *(resolve_default(name, settings[name], pipe.config) for name in ("height", "width")))
     _load_loras(pipe, adapters)
-    if video is not None:
-        length, rate = (int(resolve_default(name, settings[name], pipe.config)) for name in ("num_frames", "fps"))
-        given["video"] = _read_video(video, length, rate, max_pixels)
-    frames_of_videos = pipe(
-        prompt,
-        negative_prompt=negative_prompt,
-        num_videos_per_prompt=num_videos_per_prompt,
-        generator=_generators(seeds),
-        approximations="fast" if fast else None,
-        **settings,
-        **given,
-    ).frames
-    rate = int(resolve_default("fps", fps, pipe.config))
-    for video_seed, frames, video_paths in zip(seeds, frames_of_videos, targets, strict=True):
-        _write(frames, video_paths, scale, rate, video_seed)
+    arguments = {**settings, **given, **files.read_videos(num_frames, fps, pipe.config)} | {
+        "negative_prompt": negative_prompt,
+        "num_videos_per_prompt": num_videos_per_prompt,
+        "generator": _generators(seeds),
+        "approximations": "fast" if fast else None,
+        "prompt_segments": prompt_segments,
+    }
+    _make(pipe, prompt, arguments, targets, scale, seeds)
+
+
+def _make(
+    pipe: "LumosVideoPipeline",
+    prompt: str,
+    arguments: dict[str, Any],
+    targets: list[list[Path]],
+    scale: int,
+    seeds: list[int],
+) -> None:
+    """Makes the videos and writes each to its files; one that goes to an mp4 alone is written while it is made."""
+    rate = int(resolve_default("fps", arguments["fps"], pipe.config))
+    if [path.suffix.lower() for paths in targets for path in paths] == [".mp4"]:
+        parts = pipe.stream(prompt, **arguments)
+        _write_stream((frame for part in parts for frame in part[0]), targets[0][0], scale, rate, seeds[0])
+        return
+    for video_seed, frames, paths in zip(seeds, pipe(prompt, **arguments).frames, targets, strict=True):
+        _write(frames, paths, scale, rate, video_seed)
 
 
 def _demo_source() -> Path:
@@ -236,46 +255,33 @@ def _check_scale(scale: int, height: int | float | None, width: int | float | No
         )
 
 
-def _read_image(path: Path, max_pixels: int | None) -> "Image.Image":
-    from ..image_reading import MAX_PIXELS, read_image_file
-
-    # The decoder that the official code uses for this task.
-    try:
-        return read_image_file(path, decoder="ffmpeg", max_pixels=max_pixels or MAX_PIXELS)
-    except ValueError as error:
-        raise ValueError(f"`image` '{path}' cannot be used: {error}.") from error
-
-
-def _read_video(path: Path, num_frames: int, fps: int, max_pixels: int | None) -> list["Image.Image"]:
-    import av
-
-    from ..data.clip_reading import read_first_frames
-    from ..image_reading import MAX_PIXELS
-
-    try:
-        with path.open("rb") as file:
-            return read_first_frames(file, num_frames, fps, max_pixels or MAX_PIXELS)
-    except (ValueError, av.FFmpegError) as error:
-        raise ValueError(f"`video` '{path}' cannot be used: {error}.") from error
-
-
 def _generators(seeds: list[int]) -> list["torch.Generator"]:
     import torch
 
     return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
-def _write(frames: list["Image.Image"], paths: list[Path], scale: int, fps: int, seed: int) -> None:
+def _write_stream(frames: Iterator["Image.Image"], path: Path, scale: int, fps: int, seed: int) -> None:
+    from ..media import write_mp4
+
+    count, size = write_mp4(path, (_enlarged(frame, scale) for frame in frames), fps)
+    typer.echo(f"Wrote {path} ({_describe(count, size)}, seed {seed}).")
+
+
+def _enlarged(frame: "Image.Image", scale: int) -> "Image.Image":
     from PIL import Image
 
+    return frame.resize((frame.width * scale, frame.height * scale), Image.Resampling.LANCZOS)
+
+
+def _write(frames: list["Image.Image"], paths: list[Path], scale: int, fps: int, seed: int) -> None:
     from ..media import write_media
 
-    frames = [frame.resize((frame.width * scale, frame.height * scale), Image.Resampling.LANCZOS) for frame in frames]
+    frames = [_enlarged(frame, scale) for frame in frames]
     for path in paths:
         write_media(path, frames, fps=fps)
-        typer.echo(f"Wrote {path} ({_describe(frames)}, seed {seed}).")
+        typer.echo(f"Wrote {path} ({_describe(len(frames), frames[0].size)}, seed {seed}).")
 
 
-def _describe(frames: list["Image.Image"]) -> str:
-    count = "an image" if len(frames) == 1 else f"{len(frames)} frames"
-    return f"{count} of {frames[0].width}x{frames[0].height}"
+def _describe(count: int, size: tuple[int, int]) -> str:
+    return f"{'an image' if count == 1 else f'{count} frames'} of {size[0]}x{size[1]}"

@@ -9,6 +9,7 @@ import typer
 
 # Headings of the help pages.
 SIZE, DECODING, MACHINE = "Size of the result", "Decoding", "Machine"
+DIRECTING = "Editing, going on, other prompts on the way"
 CLIPS, COLUMNS = "Clips", "Columns of tables and data sets"
 DEFAULTS = "Defaults of the checkpoint, where they are not the official ones"
 
