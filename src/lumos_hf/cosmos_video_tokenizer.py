@@ -22,6 +22,7 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import nn
 
+from .argument_checks import check_integer
 from .compiled_modules import is_compiled
 from .cosmos_blocks import (
     CosmosDecoder3d,
@@ -334,6 +335,7 @@ class CosmosVideoTokenizer(ModelMixin, AutoencoderMixin, ConfigMixin):  # type: 
 
     def _check_config(self) -> None:
         config = self.config
+        check_integer("layers_per_block", config.layers_per_block)
         if config.patch_type not in ("haar", "rearrange"):
             raise ValueError(f"`patch_type` must be 'haar' or 'rearrange', got {config.patch_type!r}.")
         if config.norm not in ("frame", "position"):

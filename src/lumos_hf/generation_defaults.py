@@ -73,9 +73,11 @@ def check_settings(
     guidance_scale: float | None = None,
     history_mask_ratio: float | None = None,
     num_videos_per_prompt: int | None = None,
+    prefix: str = "",
 ) -> None:
     """
-    Checks the arguments of those names; None is let through, since something else will stand for it.
+    Checks the arguments of those names; None is let through, since something else will stand for it. Errors name them
+    with `prefix`, such as `"default_"` for a checkpoint's own values.
 
     Raises:
         ValueError: if one is not what it may be: sizes are positive multiples of 32, counts positive integers, both of at
@@ -84,7 +86,7 @@ def check_settings(
     """
     for name, size in (("height", height), ("width", width)):
         if size is not None:
-            check_integer(name, size, multiple_of=SIZE_MULTIPLE, maximum=MAX_INTEGER)
+            check_integer(prefix + name, size, multiple_of=SIZE_MULTIPLE, maximum=MAX_INTEGER)
     for name, count in (
         ("num_frames", num_frames),
         ("fps", fps),
@@ -92,10 +94,10 @@ def check_settings(
         ("num_videos_per_prompt", num_videos_per_prompt),
     ):
         if count is not None:
-            check_integer(name, count, maximum=MAX_INTEGER)
+            check_integer(prefix + name, count, maximum=MAX_INTEGER)
     if guidance_scale is not None:
-        check_number("guidance_scale", guidance_scale)
+        check_number(prefix + "guidance_scale", guidance_scale)
         if guidance_scale > MAX_GUIDANCE_SCALE:
-            raise ValueError(f"`guidance_scale` must be at most {MAX_GUIDANCE_SCALE:g}, got {guidance_scale}.")
+            raise ValueError(f"`{prefix}guidance_scale` must be at most {MAX_GUIDANCE_SCALE:g}, got {guidance_scale}.")
     if history_mask_ratio is not None:
-        check_number("history_mask_ratio", history_mask_ratio, maximum=1)
+        check_number(prefix + "history_mask_ratio", history_mask_ratio, maximum=1)

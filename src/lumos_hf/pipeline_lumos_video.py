@@ -118,8 +118,9 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
             672, 25, 12, 50, 15.0 and 0.7.
 
     Raises:
-        ValueError: if the scheduler marks undecided codes in another way than the pipeline. Whether `vqvae` fits the
-            transformer is checked by calls that need it: those from codes to codes do not.
+        ValueError: if the scheduler marks undecided codes in another way than the pipeline, the transformer has no token to
+            begin a prompt with, or a default is none that the argument can have. Whether `vqvae` fits the transformer is
+            checked by calls that need it: those from codes to codes do not.
     """
 
     model_cpu_offload_seq = "transformer->vqvae"  # type: ignore[assignment]  # of diffusers: None, but text is read
@@ -146,6 +147,18 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
                 f"`scheduler` must mark undecided codes with the `mask_value` {UNKNOWN_CODE}, got "
                 f"{scheduler.config.mask_value}."
             )
+        if transformer.config.bos_token_id is None:
+            raise ValueError("`transformer` must have a `bos_token_id`, which every prompt begins with, got None.")
+        check_settings(
+            default_height,
+            default_width,
+            default_num_frames,
+            default_fps,
+            default_num_inference_steps,
+            default_guidance_scale,
+            default_history_mask_ratio,
+            prefix="default_",
+        )
         self.register_modules(tokenizer=tokenizer, transformer=transformer, vqvae=vqvae, scheduler=scheduler)
         self.register_to_config(
             default_height=default_height,

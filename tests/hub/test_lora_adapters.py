@@ -157,6 +157,7 @@ def test_hot_swaps(pipe, loras, tmp_path):
 
 def test_trained_rows_come_and_go_with_their_adapter(pipe, tmp_path):
     before = logits(pipe)
+    names = pipe.transformer.state_dict().keys()
     embedding = pipe.transformer.get_input_embeddings().weight.clone()
     write_lora(pipe, tmp_path, seed=0, trainable_token_indices={"embed_tokens": ROWS})
     pipe.load_lora_weights(tmp_path, adapter_name="a")
@@ -167,6 +168,8 @@ def test_trained_rows_come_and_go_with_their_adapter(pipe, tmp_path):
     assert torch.equal(pipe.transformer.get_input_embeddings()(torch.arange(12)), with_rows)
     pipe.unload_lora_weights()
     assert torch.equal(logits(pipe), before)
+    assert pipe.transformer.state_dict().keys() == names
+    assert list(pipe.transformer.get_input_embeddings().children()) == []
 
 
 @pytest.mark.parametrize(

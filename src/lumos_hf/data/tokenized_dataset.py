@@ -17,6 +17,7 @@ any sizes in one column. Its `length`, in tokens of the whole sequence, is what 
 
 import hashlib
 import json
+import math
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,6 +32,7 @@ import datasets
 import pyarrow.parquet
 from datasets import Features, List, Value
 
+from ..argument_checks import check_integer
 from ..cosmos_video_tokenizer import CosmosVideoTokenizer
 from ..files import read_json, remove_leftovers, whole_file, write_json
 from .clip_listing import ListedClip
@@ -111,11 +113,11 @@ class TokenizedDirectory:
         What `tokenization.json` says.
 
         Raises:
-            ValueError: if there is none.
+            ValueError: if there is none, or it is damaged.
         """
         if not self.manifest_file.is_file():
             raise ValueError(f"`path` must be a tokenised set, with a {self.manifest_file.name}, got '{self.path}'.")
-        return read_json(self.manifest_file)
+        return _read_manifest(self.manifest_file)
 
     @property
     def num_shards(self) -> int:
@@ -333,10 +335,32 @@ def _checksum(path: Path) -> str:
     return digest.hexdigest()
 
 
+def _read_manifest(file: Path) -> dict[str, Any]:
+    content = read_json(file)
+    try:
+        settings = content["settings"]
+        num_clips, per_shard = content["num_clips"], settings["clips_per_shard"]
+        check_integer("num_clips", num_clips, minimum=0)
+        check_integer("clips_per_shard", per_shard)
+        is_sound = content["num_shards"] == math.ceil(num_clips / per_shard) and "tokenizer_checksum" in settings
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"'{file}' does not say what a tokenised set is: {error!r}") from error
+    if not is_sound:
+        raise ValueError(f"'{file}' does not say what a tokenised set is: {str(content)[:200]}")
+    return content
+
+
 def _read_record(file: Path) -> ShardRecord:
     content = read_json(file)
-    skipped = tuple(SkippedClip(**clip) for clip in content["skipped"])
-    return ShardRecord(content["shard"], content["num_rows"], skipped, content.get("sha256"))
+    try:
+        skipped = tuple(SkippedClip(**clip) for clip in content["skipped"])
+        record = ShardRecord(content["shard"], content["num_rows"], skipped, content.get("sha256"))
+        check_integer("num_rows", record.num_rows, minimum=0)
+    except (LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"'{file}' does not say what became of a shard: {error!r}") from error
+    if record.shard != int(file.stem) or (record.num_rows == 0 and record.sha256 is not None):
+        raise ValueError(f"'{file}' does not say what became of its shard: {str(content)[:200]}")
+    return record
 
 
 def _write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import safetensors
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from huggingface_hub.errors import StrictDataclassError
 
 from ..configuration_lumos import LumosConfig
 from ..cosmos_video_tokenizer import CosmosVideoTokenizer
@@ -22,6 +23,16 @@ from .checkpoint_files import CONFIG_FILES, weight_files
 
 
 Shapes = dict[str, tuple[int, ...]]
+# Of configurations whose values are of another type, or do not fit together.
+_BUILD_ERRORS = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    StrictDataclassError,
+    TypeError,
+    ValueError,
+)
 
 
 def check_contents(
@@ -59,16 +70,23 @@ def _check_weights(config_file: Path, component: str, files: list[Path]) -> None
     stored: Shapes = {}
     for file in files:
         stored.update(_read_header(file))
-    model_class, build, optional = _EXPECTED[component]
+    model_class, build, optional, repeats = _EXPECTED[component]
+    described = f"'{files[0]}'" if len(files) == 1 else f"the shards in '{config_file.parent}'"
+    number = read_json(config_file).get(repeats)
+    # Each of them has tensors: building so many that are not there would keep the machine busy, even without weights.
+    if isinstance(number, int) and number > len(stored):
+        raise ValueError(
+            f"{described} must have every tensor of the model, but there are {len(stored)}, where `{repeats}` in "
+            f"'{config_file}' is {number}."
+        )
     try:
         with torch.device("meta"):
             model = build(config_file.parent)
         expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
         tied = optional(model)
-    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
+    except _BUILD_ERRORS as error:
         first_line = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(f"'{config_file}' is no configuration of {model_class.__name__}: {first_line}") from error
-    described = f"'{files[0]}'" if len(files) == 1 else f"the shards in '{config_file.parent}'"
     missing = sorted(expected.keys() - stored.keys() - tied)
     if missing:
         raise ValueError(
@@ -101,8 +119,10 @@ def _build_video_tokenizer(folder: Path) -> CosmosVideoTokenizer:
     return CosmosVideoTokenizer.from_config(CosmosVideoTokenizer.load_config(folder))
 
 
-# By component: its class, what builds it without weights, and which tensors need not be stored.
-_EXPECTED: dict[str, tuple[type[torch.nn.Module], Callable[[Path], torch.nn.Module], Callable[[Any], set[str]]]] = {
-    "transformer": (LumosForCausalLM, _build_transformer, _tied_keys),
-    "vqvae": (CosmosVideoTokenizer, _build_video_tokenizer, lambda model: set()),
+_Expected = tuple[type[torch.nn.Module], Callable[[Path], torch.nn.Module], Callable[[Any], set[str]], str]
+# By component: its class, what builds it without weights, which tensors need not be stored, and the field of the
+# configuration that says how often a module is repeated.
+_EXPECTED: dict[str, _Expected] = {
+    "transformer": (LumosForCausalLM, _build_transformer, _tied_keys, "num_hidden_layers"),
+    "vqvae": (CosmosVideoTokenizer, _build_video_tokenizer, lambda model: set(), "layers_per_block"),
 }

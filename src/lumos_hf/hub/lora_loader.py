@@ -562,7 +562,7 @@ def _remove_adapters(model: Any, adapter_names: list[str]) -> None:
             continue
         parent, _, attribute = name.rpartition(".")
         # Not of a layer inside of a wrapper that is already gone.
-        if parent == "" or _has_submodule(model, parent):
+        if _has_submodule(model, name):
             setattr(model.get_submodule(parent), attribute, plain)
     if hasattr(model, "peft_config"):
         del model.peft_config

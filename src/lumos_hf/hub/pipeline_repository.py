@@ -71,7 +71,12 @@ class PipelineRepositoryMixin(_Pipeline):
             # By default transformers keeps the stored dtype and diffusers does not, so components would differ in theirs.
             kwargs.setdefault("dtype", torch.float32)
         try:
-            return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+            pipe = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+            if pipe.tokenizer is not None:
+                # Some of what may be wrong in its files shows with the first text, or the first token that it has not.
+                pipe.tokenizer("a")
+                pipe.tokenizer.convert_tokens_to_ids(["no token of any vocabulary"])
+            return pipe
         except (OSError, ValueError):
             raise
         except Exception as error:
