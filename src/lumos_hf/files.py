@@ -86,17 +86,6 @@ def write_text(path: str | os.PathLike, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
-def read_json(file: Path) -> dict[str, Any]:
-    """The JSON object in a file. `ValueError` with its name if it is none."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"'{file}' is no JSON that can be read: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"'{file}' must hold a JSON object, got {str(content)[:40]!r}.")
-    return content
-
-
 def write_json(path: str | os.PathLike, content: Any, *, sort_keys: bool = False, ensure_ascii: bool = True) -> None:
     """Writes a JSON file whole, indented by two spaces."""
     write_text(path, json.dumps(content, indent=2, sort_keys=sort_keys, ensure_ascii=ensure_ascii) + "\n")
