@@ -16,6 +16,7 @@ from pathlib import Path
 from transformers import Trainer, set_seed
 
 from lumos_hf import LumosVideoPipeline
+from lumos_hf.termination import interrupt_on_termination
 from lumos_hf.training.finetuning import FinetuningArguments, build_trainer, parse_arguments, train
 from lumos_hf.training.trainer_checkpoints import is_finished, record_finished
 
@@ -44,4 +45,5 @@ def save(trainer: Trainer, pipe: LumosVideoPipeline) -> None:
 
 
 if __name__ == "__main__":
+    interrupt_on_termination()
     main()

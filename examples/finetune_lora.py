@@ -21,6 +21,7 @@ from transformers import set_seed
 
 from lumos_hf import LumosVideoPipeline
 from lumos_hf.hub.lora_card import write_lora_card
+from lumos_hf.termination import interrupt_on_termination
 from lumos_hf.training.finetuning import FinetuningArguments, build_trainer, parse_arguments, train
 from lumos_hf.training.trainer_checkpoints import is_finished, record_finished
 
@@ -65,4 +66,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    interrupt_on_termination()
     main()

@@ -24,6 +24,7 @@ from transformers import Trainer, set_seed
 from lumos_hf import CosmosVideoTokenizer
 from lumos_hf.data.clip_listing import ListedClip, list_clips
 from lumos_hf.data.clip_reading import ClipReader
+from lumos_hf.termination import interrupt_on_termination
 from lumos_hf.training.finetuning import parse_arguments, train
 from lumos_hf.training.tokenizer_objective import TokenizerObjective
 from lumos_hf.training.trainer_checkpoints import is_finished, record_finished
@@ -120,4 +121,5 @@ def build_dataset(arguments: TokenizerArguments) -> VideoDataset:
 
 
 if __name__ == "__main__":
+    interrupt_on_termination()
     main()

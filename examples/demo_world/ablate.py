@@ -40,6 +40,7 @@ from lumos_hf.evaluation.clips import BACKGROUNDS, FPS, NUM_FRAMES, ClipSpec, dr
 from lumos_hf.evaluation.measure import observe
 from lumos_hf.evaluation.score import generate, held_out_prompts, summarise
 from lumos_hf.evaluation.vocabulary import demo_config, demo_text_tokenizer
+from lumos_hf.termination import interrupt_on_termination
 from lumos_hf.token_layout import (
     content_positions,
     derive_layout,
@@ -467,4 +468,5 @@ def _spread(values: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
+    interrupt_on_termination()
     main()

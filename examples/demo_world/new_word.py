@@ -41,6 +41,7 @@ from lumos_hf.files import write_json
 from lumos_hf.hub.model_card import format_table
 from lumos_hf.media import contact_sheet
 from lumos_hf.pipeline_lumos_video import LumosVideoPipeline
+from lumos_hf.termination import interrupt_on_termination
 from lumos_hf.training.data_collator import DataCollatorForDiffusionForcing
 from lumos_hf.training.trainer_checkpoints import resume
 
@@ -312,4 +313,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    interrupt_on_termination()
     main()

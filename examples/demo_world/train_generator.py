@@ -33,6 +33,7 @@ from lumos_hf.evaluation.clips import (
 )
 from lumos_hf.evaluation.vocabulary import demo_config, demo_text_tokenizer
 from lumos_hf.modeling_lumos import LumosForCausalLM
+from lumos_hf.termination import interrupt_on_termination
 from lumos_hf.token_layout import frame_ids_from_codes, video_header_ids
 from lumos_hf.training.data_collator import IGNORED_LABEL, DataCollatorForDiffusionForcing
 from lumos_hf.video_processor_lumos import pixels_to_input
@@ -207,4 +208,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    interrupt_on_termination()
     main()

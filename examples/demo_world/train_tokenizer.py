@@ -14,6 +14,7 @@ from training_run import is_finished, mark_finished, train
 
 from lumos_hf.cosmos_video_tokenizer import CosmosVideoTokenizer
 from lumos_hf.evaluation.clips import ClipSpec, background_image, draw_clip, is_held_out, pair_specs, single_specs
+from lumos_hf.termination import interrupt_on_termination
 from lumos_hf.training.tokenizer_objective import TokenizerObjective
 from lumos_hf.video_processor_lumos import pixels_to_input
 
@@ -104,4 +105,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    interrupt_on_termination()
     main()

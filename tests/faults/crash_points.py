@@ -42,6 +42,15 @@ def run_killed_before(action: Callable[[], object], operation: int) -> bool:
     return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
 
 
+def run_terminated_before(action: Callable[[], object], operation: int) -> int:
+    """Runs an action that gets SIGTERM before that operation; the exit status of its process, negative if a signal ended it."""
+    reader, writer = os.pipe()
+    status = _in_fork(action, operation, writer, signal.SIGTERM)
+    os.close(writer)
+    os.close(reader)
+    return os.waitstatus_to_exitcode(status)
+
+
 def spread(count: int, most: int) -> list[int]:
     """At most so many of the operations 0 to `count - 1`, evenly spread, first and last among them."""
     if count <= most:
@@ -56,27 +65,33 @@ def snapshot(directory: Path) -> dict[str, bytes]:
     }
 
 
-def _in_fork(action: Callable[[], object], operation: int, writer: int) -> int:
+def _in_fork(action: Callable[[], object], operation: int, writer: int, sent: int = signal.SIGKILL) -> int:
     pid = os.fork()
     if pid != 0:
         return os.waitpid(pid, 0)[1]
     status = 3
     try:
         sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
-        counter = _Counter(operation)
+        counter = _Counter(operation, sent)
         counter.install()
         action()
         counter.active = False
         os.write(writer, str(counter.count).encode())
         status = 0
+    except KeyboardInterrupt:
+        # What a shell says of a program that it ends.
+        status = 128 + signal.SIGINT
+    except SystemExit as ended:
+        status = ended.code if isinstance(ended.code, int) else 3
     except BaseException:
         traceback.print_exc()
     os._exit(status)
 
 
 class _Counter:
-    def __init__(self, operation: int):
+    def __init__(self, operation: int, sent: int):
         self.operation = operation
+        self.sent = sent
         self.count = 0
         self.active = True
 
@@ -88,9 +103,9 @@ class _Counter:
     def _next(self) -> None:
         if not self.active:
             return
-        if self.count == self.operation:
-            os.kill(os.getpid(), signal.SIGKILL)
         self.count += 1
+        if self.count == self.operation + 1:
+            os.kill(os.getpid(), self.sent)
 
     def _counted(self, function: Callable) -> Callable:
         def call(*args, **kwargs):

@@ -2,8 +2,11 @@
 """Whatever writes files is killed at its file operations, and started again."""
 
 import os
+import runpy
 import shutil
+import sys
 from functools import partial
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -14,6 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from lumos_hf import LumosVideoPipeline, convert_original_checkpoint, export_original_checkpoint
+from lumos_hf.cli import main
 from lumos_hf.conversion.remote_code import export_remote_code
 from lumos_hf.data.official_export import export_tokenized_dataset
 from lumos_hf.data.official_import import import_tokenized_dataset
@@ -23,11 +27,13 @@ from lumos_hf.media import write_media
 from lumos_hf.training import tokenize_dataset
 
 from .conftest import random_pipeline
-from .crash_points import count_operations, run_killed_before, snapshot, spread
+from .crash_points import count_operations, run_killed_before, run_terminated_before, snapshot, spread
 
 
 # LUMOS_MOST_KILLS makes a longer campaign of it.
 MOST_KILLS = int(os.environ.get("LUMOS_MOST_KILLS", 25))
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 datasets.disable_progress_bars()
 
@@ -197,3 +203,81 @@ def test_official_sets_out_and_in(tmp_path, checkpoint, clips):
         start,
         is_intact=lambda: True,
     )
+
+
+def command(*words):
+    """A program in a fork: `lumos-hf` with its arguments, or a script with its own."""
+
+    def run():
+        sys.argv = list(map(str, words))
+        try:
+            if words[0] == "lumos-hf":
+                main()
+            else:
+                runpy.run_path(str(words[0]), run_name="__main__")
+        except SystemExit as ended:
+            if ended.code:
+                raise
+
+    return run
+
+
+def generate(checkpoint, work, request):
+    arguments = ("--model", checkpoint, "--num-frames", 5, "--steps", 1, "--seed", 0)
+    return command("lumos-hf", "generate", "A red star.", *arguments, "-o", work / "a.mp4", "-o", work / "a.png")
+
+
+def tokenize(checkpoint, work, request):
+    sizes = ("--height", 64, "--width", 64, "--num-frames", 5, "--clips-per-shard", 2)
+    clips = request.getfixturevalue("clips")
+    return command("lumos-hf", "tokenize", clips, "--model", checkpoint, *sizes, "-o", work / "set")
+
+
+def convert(checkpoint, work, request):
+    release = request.getfixturevalue("release")
+    sources = ("--lumos", release.lumos, "--cosmos", release.cosmos, "--text-tokenizer", release.text_tokenizer)
+    return command("lumos-hf", "convert", *sources, "-o", work / "new")
+
+
+def export(checkpoint, work, request):
+    source = convert_original_checkpoint(*request.getfixturevalue("release"), work.parent / "converted")
+    return command("lumos-hf", "export", "--model", source, "-o", work / "new")
+
+
+def finetune(checkpoint, work, request):
+    tokenized = work.parent / "set"
+    clips = request.getfixturevalue("clips")
+    tokenize_dataset(str(clips), str(checkpoint), tokenized, height=64, width=64, num_frames=5)
+    options = ("--max_steps", 2, "--save_steps", 1, "--eval_clips", 1, "--use_cpu", "True", "--disable_tqdm", "True")
+    paths = ("--model", checkpoint, "--data", tokenized, "--output_dir", work / "run")
+    return command(EXAMPLES / "finetune.py", *paths, *options)
+
+
+def weights_of_run(directory):
+    """Beside the weights, a run holds times and the order of what happened."""
+    return snapshot(directory / "run" / "transformer")
+
+
+@pytest.mark.parametrize(
+    ("program", "read"),
+    [(generate, snapshot), (tokenize, snapshot), (convert, snapshot), (export, snapshot), (finetune, weights_of_run)],
+)
+def test_termination(tmp_path, checkpoint, request, program, read):
+    """SIGTERM ends a command as Ctrl+C does, with what it had begun removed; the next run ends as an unbroken one."""
+    work = tmp_path / "work"
+    run = program(checkpoint, work, request)
+
+    def reset():
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir()
+
+    reset()
+    count = count_operations(run)
+    expected = read(work)
+    assert expected
+    for point in spread(count, max(2, MOST_KILLS // 4)):
+        reset()
+        assert run_terminated_before(run, point) == 130, f"another status at operation {point} of {count}"
+        assert not [name for name in snapshot(work) if ".partial" in name], f"leftovers at {point} of {count}"
+        count_operations(run)
+        assert read(work) == expected, f"another end after SIGTERM before operation {point} of {count}"

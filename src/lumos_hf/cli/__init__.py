@@ -13,6 +13,7 @@ import typer
 
 from .. import __version__
 from ..generation_defaults import OFFICIAL_CHECKPOINTS
+from ..termination import interrupt_on_termination
 from .checkpoint_conversion import convert, export, export_remote_code
 from .command import Command
 from .evaluation import evaluate
@@ -56,7 +57,8 @@ app.add_typer(evaluate, name="evaluate")
 
 
 def main() -> None:
-    """Runs the command line."""
+    """Runs the command line; SIGINT and SIGTERM end it with status 130."""
+    interrupt_on_termination()
     # Importing allocates a million objects that stay; looking through them for garbage takes a fifth of the time.
     gc.disable()
     app()
