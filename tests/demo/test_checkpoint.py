@@ -1,6 +1,7 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
 """The checkpoint that comes with the package does what its card says."""
 
+import numpy as np
 import PIL.Image
 import pytest
 import torch
@@ -8,8 +9,10 @@ import torch
 from lumos_hf import LumosVideoPipeline, demo_checkpoint
 from lumos_hf.demo import known_words
 from lumos_hf.evaluation.clips import ClipSpec, draw_clip, single_specs
-from lumos_hf.evaluation.measure import observe
-from lumos_hf.evaluation.score import continue_own_images, generate, held_out_prompts, reconstruct, summarise, tasks
+from lumos_hf.evaluation.demo_benchmark import given_frames, plan_demo
+from lumos_hf.evaluation.measure import judge, observe
+from lumos_hf.evaluation.sample_runner import generators
+from lumos_hf.evaluation.score import README_SPEC, generate, held_out_prompts, reconstruct, summarise, tasks
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +58,11 @@ def test_an_image_is_continued(pipe):
 
 def test_the_example_of_the_readme_moves(pipe):
     """With three seeds; `make demo-score` tries twelve."""
-    assert continue_own_images(pipe, 3) == [True] * 3
+    samples = plan_demo([])[:3]
+    given = given_frames([])(pipe, samples)
+    videos = pipe([sample.text for sample in samples], generator=generators(samples), **given).frames
+    clips = [np.stack([np.asarray(frame) for frame in video]) for video in videos]
+    assert [judge(README_SPEC, observe(clip))["all"] for clip in clips] == [True] * 3
 
 
 @pytest.mark.parametrize(("title", "least"), [("image, other starts", 0.7), ("video, other starts", 0.8)])

@@ -134,6 +134,11 @@ def test_samples_come_prompt_by_prompt_and_are_batched_by_the_plan(tmp_path):
 def test_dimensions_choose_prompts(tmp_path):
     entries = read_entries("vbench-i2v", "official", write_i2v(tmp_path / "i2v.json"), ["camera_motion"])
     assert [entry.name for entry in entries] == ["a star waits, camera zooms in"]
+    official, full_info = write_t2v(tmp_path / "t2v.json"), write_t2v_standard(tmp_path / "full_info.json")
+    entries = read_entries("vbench-t2v", "official", official, ["appearance_style", "color"], full_info)
+    assert [entry.name for entry in entries] == T2V_PROMPTS[1:]
+    with pytest.raises(ValueError, match="`full_info` must be VBench_full_info.json, got "):
+        read_entries("vbench-t2v", "official", official, ["color"], official)
     with pytest.raises(ValueError, match=r"`dimensions` must be one of \[.*\], got 'colour'"):
         read_entries("vbench-t2v", "official", write_t2v(tmp_path / "t2v.json"), ["colour"])
 

@@ -75,6 +75,17 @@ Prompts = Annotated[
         dir_okay=False,
     ),
 ]
+FullInfo = Annotated[
+    Path | None,
+    option(
+        metavar="FILE",
+        help="VBench_full_info.json, by which --dimensions chooses official prompts of VBench-T2V.",
+        default="that of an installed vbench, or downloaded",
+        panel=PROMPTS,
+        exists=True,
+        dir_okay=False,
+    ),
+]
 Images = Annotated[
     Path | None,
     option(
@@ -127,6 +138,7 @@ def _benchmark_command(benchmark: str, summary: str) -> Callable[..., None]:
         output: Output,
         standard: Standard = False,
         prompts: Prompts = None,
+        full_info: FullInfo = None,
         images: Images = None,
         num_samples: NumSamples = None,
         limit: Limit = None,
@@ -155,6 +167,7 @@ def _benchmark_command(benchmark: str, summary: str) -> Callable[..., None]:
             output=output,
             protocol="standard" if standard else "official",
             prompts=prompts,
+            full_info=full_info,
             images=images,
             num_samples=num_samples,
             limit=limit,

@@ -43,6 +43,7 @@ class BenchmarkOptions:
         output: directory of the run.
         protocol: `"official"` or `"standard"`.
         prompts: the prompt file, if it is not to be found or downloaded.
+        full_info: `VBench_full_info.json`, see [`read_entries`].
         images: folder of the images of VBench-I2V.
         num_samples: of each prompt, instead of the protocol's number.
         limit: only the first so many prompts.
@@ -62,6 +63,7 @@ class BenchmarkOptions:
     output: Path
     protocol: Protocol = "official"
     prompts: Path | None = None
+    full_info: Path | None = None
     images: Path | None = None
     num_samples: int | None = None
     limit: int | None = None
@@ -96,7 +98,9 @@ class BenchmarkRun:
 
     def __init__(self, options: BenchmarkOptions, device: str) -> None:
         self.options = options
-        self.entries = read_entries(options.benchmark, options.protocol, options.prompts, options.dimensions)
+        self.entries = read_entries(
+            options.benchmark, options.protocol, options.prompts, options.dimensions, options.full_info
+        )
         self.entries = self.entries[: options.limit]
         self.samples = plan_samples(options.benchmark, self.entries, options.num_samples)
         self.images = self._find_images()

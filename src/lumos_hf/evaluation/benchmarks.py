@@ -169,6 +169,7 @@ def read_entries(
     protocol: Protocol = "official",
     prompts: str | os.PathLike | None = None,
     dimensions: Sequence[str] | None = None,
+    full_info: str | os.PathLike | None = None,
 ) -> list[Entry]:
     """
     The entries of a benchmark, in the order of its file.
@@ -176,9 +177,10 @@ def read_entries(
     Args:
         benchmark: `"geneval"`, `"vbench-t2v"` or `"vbench-i2v"`.
         protocol: `"official"` or `"standard"`.
-        prompts: the prompt file; by default that of an installed `vbench`, or else the published one. `vbench-t2v` by
-            the official protocol needs `VBench_full_info.json` as well where `dimensions` are chosen.
+        prompts: the prompt file; by default that of an installed `vbench`, or else the published one.
         dimensions: only entries that one of these is measured on.
+        full_info: `VBench_full_info.json`, which tells what the official prompts of `vbench-t2v` are for, where
+            `dimensions` are chosen; found as `prompts` are.
 
     Raises:
         ValueError: if the file is of another benchmark or protocol, two entries would have samples of the same name, or
@@ -200,7 +202,7 @@ def read_entries(
     if dimensions is None:
         return entries
     if not all(entry.dimensions for entry in entries):
-        measured = _dimensions_of_prompts()
+        measured = _dimensions_of_prompts(full_info)
         entries = [_with_dimensions(entry, measured) for entry in entries]
     return [entry for entry in entries if set(entry.dimensions) & set(dimensions)]
 
@@ -302,8 +304,14 @@ def _merged_dimensions(content: list[dict[str, Any]]) -> dict[str, tuple[str, ..
     return merged
 
 
-def _dimensions_of_prompts() -> dict[str, tuple[str, ...]]:
-    return _merged_dimensions(_read_content(_find_prompts(VBENCH_T2V, "standard")))
+def _dimensions_of_prompts(full_info: str | os.PathLike | None) -> dict[str, tuple[str, ...]]:
+    path = _find_prompts(VBENCH_T2V, "standard") if full_info is None else Path(full_info)
+    try:
+        return _merged_dimensions(_read_content(path))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"`full_info` must be VBench_full_info.json, got '{path}', which has another form ({error!r})."
+        ) from error
 
 
 def _with_dimensions(entry: Entry, measured: Mapping[str, tuple[str, ...]]) -> Entry:

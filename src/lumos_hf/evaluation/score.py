@@ -205,13 +205,6 @@ def true_observations(task: Task) -> list[Observation]:
     return [observe(draw_clip(spec)) for spec in task.specs]
 
 
-def continue_own_images(pipe: LumosVideoPipeline, count: int = README_SEEDS) -> list[bool]:
-    """Whether the example of the README comes out right with each of the seeds 0 to `count - 1`."""
-    images = generate(pipe, [README_STILL] * count, num_frames=1)
-    clips = generate(pipe, [README_MOVEMENT] * count, given=images)
-    return [judge(README_SPEC, observe(clip))["all"] for clip in clips]
-
-
 def wilson_interval(share: float, count: int) -> tuple[float, float]:
     """The 95% interval of Wilson for a `share` that was observed in `count` draws."""
     z = 1.96

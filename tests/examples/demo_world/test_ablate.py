@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from lumos_hf.evaluation.clips import single_specs
 from lumos_hf.evaluation.vocabulary import demo_config, demo_text_tokenizer
 from lumos_hf.scheduling_mask_decoding import MaskDecodingScheduler
 from lumos_hf.token_layout import content_positions, derive_layout
@@ -63,6 +64,26 @@ def test_finished_runs_are_not_repeated(grid):
 def test_runs_with_other_settings_are_kept_apart(grid):
     with pytest.raises(ValueError, match="`steps` 2 .now 3."):
         ablate.main([*grid[1], "--steps", "3"])
+
+
+def test_two_layouts_are_trained_on_and_a_third_one_is_measured(tmp_path):
+    arguments = ["--output", str(tmp_path), "--document", str(tmp_path / "ablation.md"), *TINY, "--two-layouts"]
+    ablate.main([*arguments, "--arms", "rope_1d-tube", "--seeds", "0"])
+    result = json.loads((tmp_path / "rope_1d-tube-0.json").read_text())
+    lengths = {name: {len(frames) for frames in losses.values()} for name, losses in result["layout_losses"].items()}
+    assert lengths == {ablate.SEEN_LAYOUT: {2}, ablate.UNSEEN_LAYOUT: {3}}
+    assert np.load(tmp_path / "codes-short.npy").shape[1:] == (2, 8, 6)
+    assert (tmp_path / "ablation.md").read_text().count("\n| rope_1d | tube | narrow") == 6
+
+
+def test_draws_of_two_layouts_differ_in_nothing_else():
+    specs = single_specs()[:4]
+    whole, short = np.zeros((4, 3, 8, 8), np.uint16), np.ones((4, 2, 8, 6), np.uint16)
+    first, second = (ablate.TokenizedClipDataset(specs, [], codes, 40, seed=5) for codes in (whole, short))
+    draws = [ablate.TwoLayoutDataset(first, second, seed=5)[index] for index in range(40)]
+    assert {draw["codes"].shape for draw in draws} == {(3, 8, 8), (2, 8, 6)}
+    for index, draw in enumerate(draws):
+        assert draw["caption"] == first[index]["caption"] == second[index]["caption"]
 
 
 @pytest.fixture(scope="module")
