@@ -56,6 +56,8 @@ def ours(
             height=options.height,
             width=options.width,
             num_frames=options.num_frames,
+            # As one sequence, which rolling would cut.
+            temporal_tile_size=max(options.num_frames, 5),
             fps=FPS,
             num_inference_steps=options.steps,
             guidance_scale=GUIDANCE_SCALE,

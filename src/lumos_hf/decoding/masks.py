@@ -177,10 +177,10 @@ def _as_frames(masks: list[Any], num_frames: int, size: tuple[int, int], height:
         raise ValueError(
             f"`mask` must be one for all frames or {num_frames}, one per frame, got {len(masks)} of them."
         )
-    return np.stack([_read(mask, size, height, width) for mask in masks] * (num_frames // len(masks)))
+    return np.stack([_read_mask_image(mask, size, height, width) for mask in masks] * (num_frames // len(masks)))
 
 
-def _read(mask: Any, size: tuple[int, int], height: int, width: int) -> np.ndarray:
+def _read_mask_image(mask: Any, size: tuple[int, int], height: int, width: int) -> np.ndarray:
     if _is_array(mask) and mask.dtype in (np.bool_, torch.bool):
         mask = mask * 255 if isinstance(mask, np.ndarray) else mask.to(torch.uint8) * 255
         mask = mask.astype(np.uint8) if isinstance(mask, np.ndarray) else mask

@@ -86,7 +86,7 @@ def save_session(session: VideoSession, path: str | os.PathLike) -> None:
 
 def load_session(pipe: DiffusionPipeline, path: str | os.PathLike) -> VideoSession:
     """See [`LumosVideoPipeline.load_session`]."""
-    tensors, settings = _read(path)
+    tensors, settings = _read_session_file(path)
     if settings["checkpoint"] != checkpoint_fingerprint(pipe):
         raise ValueError(f"`path` must be a session of this checkpoint, got '{path}', which is one of another.")
     inputs = settings["inputs"]
@@ -124,7 +124,7 @@ def load_session(pipe: DiffusionPipeline, path: str | os.PathLike) -> VideoSessi
     return session
 
 
-def _read(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def _read_session_file(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
