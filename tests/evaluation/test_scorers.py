@@ -2,6 +2,7 @@
 """Programs stand in for the scorers, which need a GPU; VBench's own is run in docs/evaluation.md."""
 
 import json
+import os
 import sys
 
 import pytest
@@ -54,6 +55,12 @@ def test_a_scorer_that_dies_leaves_what_others_wrote(tmp_path, repository):
     # What was measured is not measured again.
     (repository / "evaluate_i2v.py").write_text("raise SystemExit(1)")
     scorer.score(samples, scores, ["i2v_subject"])
+    # Unless samples were made since.
+    sample, results = samples / "a star-0.mp4", scores / "i2v_subject_eval_results.json"
+    sample.touch()
+    os.utime(sample, ns=(0, results.stat().st_mtime_ns + 1))
+    with pytest.raises(OSError, match="The scorer of i2v_subject died with status 1"):
+        scorer.score(samples, scores, ["i2v_subject"])
 
 
 def test_a_scorer_that_writes_nothing_is_an_error(tmp_path, repository):

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..pipeline_lumos_video import LumosVideoPipeline
 
 
-MAX_BATCH_SIZE = 4
+BATCH_SIZE = 4
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class BenchmarkOptions:
     num_samples: int | None = None
     limit: int | None = None
     dimensions: tuple[str, ...] | None = None
-    batch_size: int = MAX_BATCH_SIZE
+    batch_size: int = BATCH_SIZE
     settings: Mapping[str, Any] | None = None
     fast: bool = False
     dtype: str = "float32"

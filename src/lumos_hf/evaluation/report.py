@@ -35,12 +35,14 @@ class ScoredRun:
         name: of its directory.
         made_by: what decides on its samples.
         made_on: devices and times.
+        num_samples: that the run has.
         scores: of its samples.
     """
 
     name: str
     made_by: dict[str, Any]
     made_on: list[dict[str, Any]]
+    num_samples: int
     scores: BenchmarkScores
 
     @property
@@ -76,7 +78,7 @@ def _read_run(directory: Path) -> ScoredRun:
         scores = read_geneval_results(record.scores_directory)
     else:
         scores = read_vbench_results(benchmark, record.scores_directory)
-    return ScoredRun(directory.resolve().name, content["made_by"], content["made_on"], scores)
+    return ScoredRun(directory.resolve().name, content["made_by"], content["made_on"], len(content["seeds"]), scores)
 
 
 def _read_demo_scores(directory: Path) -> BenchmarkScores:
@@ -124,7 +126,7 @@ def format_report(runs: Sequence[ScoredRun]) -> str:
 
 
 def _format_runs(runs: Sequence[ScoredRun]) -> str:
-    header = ["run", "checkpoint", "prompts", "settings", "device", "seconds per sample"]
+    header = ["run", "checkpoint", "prompts", "samples", "settings", "device", "seconds per sample"]
     return markdown_table([header, *(_run_row(run, runs[0]) for run in runs)])
 
 
@@ -138,6 +140,7 @@ def _run_row(run: ScoredRun, first: ScoredRun) -> list[str]:
         plain_text(run.name),
         code_span(str(run.made_by.get("revision", ""))[:19]),
         plain_text(run.made_by.get("protocol", "")),
+        f"{run.num_samples:,}",
         plain_text(settings),
         plain_text(", ".join(dict.fromkeys(machine["device"] for machine in run.made_on))),
         time,

@@ -99,14 +99,14 @@ class Scorer:
             return
         deaths = []
         for dimension in tqdm(dimensions, desc="Scoring", unit="dimension"):
-            if not (scores / f"{dimension}{VBENCH_RESULTS_SUFFIX}").is_file():
+            if not _is_current(scores / f"{dimension}{VBENCH_RESULTS_SUFFIX}", samples):
                 deaths += self._score_dimension(samples, scores, dimension)
         if deaths:
             raise OSError("\n".join(deaths))
 
     def _score_geneval(self, samples: Path, scores: Path) -> None:
         results = scores / GENEVAL_RESULTS
-        if results.is_file():
+        if _is_current(results, samples):
             return
         with whole_file(results) as partial:
             command = [
@@ -155,6 +155,14 @@ class Scorer:
             return None
         last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-_LAST_LINES:]
         return f"The scorer of {name} died with status {status}; the end of '{log}':\n" + "\n".join(last)
+
+
+def _is_current(results: Path, samples: Path) -> bool:
+    """Whether results are there, and no sample was made after them."""
+    if not results.is_file():
+        return False
+    newest = max((path.stat().st_mtime_ns for path in samples.rglob("*") if path.is_file()), default=0)
+    return newest <= results.stat().st_mtime_ns
 
 
 _INSTALLATION = {
