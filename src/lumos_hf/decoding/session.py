@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import PIL.Image
@@ -29,9 +29,6 @@ from ..token_layout import UNKNOWN_CODE, frame_length, num_latent_frames, video_
 from .frame_decoder import DecoderMark, FrameDecoder
 from .given_clip import GivenClip, read_given_clip
 
-
-if TYPE_CHECKING:
-    from ..cosmos_video_tokenizer import VideoStream
 
 Generators = torch.Generator | list[torch.Generator] | None
 Frames = list[list[PIL.Image.Image]] | np.ndarray | torch.Tensor
@@ -63,7 +60,8 @@ class _Mark:
     prompt_ids: tuple[list[list[int]], list[list[int]]]
     decoder: DecoderMark
     generator_states: list[torch.Tensor]
-    stream: "VideoStream | None"
+    # Of the video tokenizer, which checkpoints that carry their code import by themselves.
+    stream: Any
     recent_pixels: torch.Tensor | None
     recent_codes: tuple[torch.Tensor, ...]
     given: GivenClip
