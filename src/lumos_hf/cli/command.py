@@ -24,8 +24,12 @@ class Command(TyperCommand):
 
     def in_terms_of_options(self, message: str) -> str:
         """A message that names arguments of Python, with the options of the command in their place."""
-        names = {
-            parameter.name: max(parameter.opts, key=len) if isinstance(parameter, TyperOption) else parameter.metavar
-            for parameter in self.params
-        }
-        return re.sub(r"`(\w+)`", lambda match: f"`{names.get(match[1]) or match[1]}`", message)
+        names = {parameter.name: _shown_name(parameter) for parameter in self.params}
+        return re.sub(r"`(\w+)`", lambda match: f"`{names.get(match[1], match[1])}`", message)
+
+
+def _shown_name(parameter: Any) -> str:
+    if isinstance(parameter, TyperOption):
+        return max(parameter.opts, key=len)
+    # An argument without an option: as the help page calls it, if that is another word.
+    return parameter.name if parameter.name == parameter.metavar.lower() else parameter.metavar
