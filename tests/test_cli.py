@@ -95,6 +95,7 @@ def test_frames_are_those_of_the_pipeline(checkpoint):
         assert np.array_equal(np.asarray(picture), np.asarray(expected))
 
 
+@pytest.mark.slow
 def test_the_fast_preset(checkpoint):
     generate(checkpoint, "--seed", 3, "--fast", "-o", "a.png")
     generate(checkpoint, "--seed", 3, "-o", "exact.png")
@@ -114,6 +115,7 @@ def test_the_fast_preset(checkpoint):
     assert fast == expected != exact
 
 
+@pytest.mark.slow
 def test_seeds_make_videos_again(checkpoint, working_directory):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         generate(checkpoint, "--seed", seed, "-o", f"{name}.png")
@@ -121,6 +123,7 @@ def test_seeds_make_videos_again(checkpoint, working_directory):
     assert first == again != other
 
 
+@pytest.mark.slow
 def test_files_are_named_after_prompt_and_seed_by_default(checkpoint, working_directory):
     generate(checkpoint, "--seed", 3)
     generate(checkpoint, "--seed", 4, "--num-frames", 1)
@@ -128,6 +131,7 @@ def test_files_are_named_after_prompt_and_seed_by_default(checkpoint, working_di
     assert names == {"a-red-star-jumps-in-the-snow-3.mp4", "a-red-star-jumps-in-the-snow-4.png"}
 
 
+@pytest.mark.slow
 def test_a_random_seed_is_told(checkpoint, working_directory):
     result = generate(checkpoint, "-o", "a.png")
     seed = result.stdout.split("seed ")[1].split(")")[0]
@@ -135,6 +139,7 @@ def test_a_random_seed_is_told(checkpoint, working_directory):
     assert (working_directory / "a.png").read_bytes() == (working_directory / "b.png").read_bytes()
 
 
+@pytest.mark.slow
 def test_written_frames_can_be_enlarged(checkpoint):
     generate(checkpoint, "--scale", 3, "-o", "a.mp4")
     assert iio.imread("a.mp4", plugin="pyav").shape == (5, 96, 192, 3)
@@ -151,6 +156,7 @@ def test_a_video_begins_with_a_given_image(checkpoint):
     assert not np.array_equal(from_red[0], from_blue[0])
 
 
+@pytest.mark.slow
 def test_a_video_continues_a_given_one(checkpoint):
     """Its frames at 8 frames per second are every third of the file's 24."""
     frames = [PIL.Image.new("RGB", (64, 32), (20 * index, 0, 0)) for index in range(13)]
@@ -345,6 +351,7 @@ def test_the_version_is_told():
     assert lumos_hf("--version").stdout == f"lumos-hf {version('lumos_hf')}\n"
 
 
+@pytest.mark.slow
 def test_videos_of_one_prompt_have_seeds_and_files_of_their_own(checkpoint, working_directory):
     result = generate(checkpoint, "--seed", 3, "--num-videos-per-prompt", 2, "-o", "a.png")
     assert "Wrote a-0.png" in result.stdout and "seed 3" in result.stdout
@@ -354,6 +361,7 @@ def test_videos_of_one_prompt_have_seeds_and_files_of_their_own(checkpoint, work
         assert np.allclose(np.asarray(batched, int), np.asarray(single, int), atol=1)
 
 
+@pytest.mark.slow
 def test_old_option_names_are_still_taken(checkpoint, working_directory):
     for name, option in (("old", "--steps"), ("new", "--num-inference-steps")):
         generate(checkpoint, "--seed", 3, option, 3, "-o", f"{name}.png")

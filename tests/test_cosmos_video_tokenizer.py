@@ -101,6 +101,7 @@ def test_outputs_as_in_diffusers_and_the_short_way(tokenizer, video):
     assert torch.equal(reconstruction.sample, in_tuple) and torch.equal(reconstruction[0], in_tuple)
 
 
+@pytest.mark.slow
 def test_default_is_the_official_architecture():
     with torch.device("meta"):
         encoder = CosmosEncoder3d(3, 16, (128, 256, 512, 512), 2, (32,), 1024, 4, "haar", 0.0, 8, 4)
@@ -402,6 +403,7 @@ def test_streaming_equals_decoding_at_once(changes, lengths):
     torch.testing.assert_close(tokenizer.decode(indices), expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_cached", [0, 1, 3, 4, 11, 12])
 @pytest.mark.parametrize("lengths", [[1] * 12, [5, 1, 6], [1, 4, 4, 3], [12]])
 @torch.no_grad()
@@ -412,6 +414,7 @@ def test_streaming_equals_decoding_at_once_whatever_is_cached(tokenizer, num_cac
     torch.testing.assert_close(streamed, decoded_at_once(tokenizer, indices), atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_cached", [1, 10])
 @torch.no_grad()
 def test_streaming_slices_and_tiles(num_cached):
@@ -484,6 +487,7 @@ def test_memory_of_a_stream_does_not_grow(tiled, tmp_path):
     assert peak(12) <= peak(3) * 1.002
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_decode_holds_the_video_once(tmp_path):
     tokenizer = tiny_tokenizer()

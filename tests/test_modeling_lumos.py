@@ -598,6 +598,7 @@ def test_save_and_load(tied, tmp_path):
     assert torch.equal(logits_of(loaded, input_ids=input_ids), logits_of(model, input_ids=input_ids))
 
 
+@pytest.mark.slow
 def test_initial_weights_are_those_of_a_model_without_checkpoint(tmp_path):
     model = LumosForCausalLM(build_config())
     state_dict = {name: tensor for name, tensor in model.state_dict().items() if "_norm" not in name}

@@ -459,6 +459,7 @@ def test_approximations_that_leave_out_nothing(code_pipe, values, num_given):
     assert torch.equal(*results)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", APPROXIMATIONS)
 def test_approximations_change_the_result_alike_in_fast_and_plain_steps(code_pipe, name):
     options = {"input_ids": ROWS, "num_frames": 13, "num_inference_steps": 4}
@@ -471,6 +472,7 @@ def test_approximations_change_the_result_alike_in_fast_and_plain_steps(code_pip
     assert not torch.equal(results[0], codes_of(code_pipe, generator=generators(0, 1, 2), **options))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", APPROXIMATIONS)
 def test_approximated_batches_equal_single_calls(code_pipe, name):
     """Also where a row's frame is complete when those of other rows are not."""
@@ -866,6 +868,7 @@ def linear_pipe():
     return build_pipeline(tokenizer=None, vqvae=None, scheduler=MaskDecodingScheduler(temperature_decay="linear"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["code_pipe", "linear_pipe"])
 def test_streams_take_turns(name, request):
     pipe = request.getfixturevalue(name)
@@ -878,6 +881,7 @@ def test_streams_take_turns(name, request):
         assert torch.equal(codes, alone)
 
 
+@pytest.mark.slow
 def test_calls_run_in_threads(pipe, linear_pipe):
     for each, calls in ((pipe, [{"prompt": caption} for caption in CAPTIONS]), (linear_pipe, CALLS)):
         output_type = "pt" if each is pipe else "latent"
@@ -913,6 +917,7 @@ def test_a_call_does_not_touch_the_scheduler_of_the_pipeline(code_pipe):
     assert vars(code_pipe.scheduler) == before
 
 
+@pytest.mark.slow
 def test_offloaded_calls_in_threads_wait_for_each_other(pipe):
     offloaded = build_pipeline()
     offloaded.enable_model_cpu_offload(device="cpu")

@@ -51,6 +51,7 @@ def assert_same(state_dict, expected):
         assert torch.equal(tensor, expected[name]), name
 
 
+@pytest.mark.slow
 def test_archives_without_config(archive_dir, source_dir, expected):
     tokenizer = convert_cosmos_tokenizer(archive_dir)
     assert_same(tokenizer.state_dict(), expected)
@@ -74,6 +75,7 @@ def test_archives_hold_what_the_official_ones_do(golden):
                 assert record[f"{record_key}_state_dict"][name] == [list(tensor.shape), str(tensor.dtype)]
 
 
+@pytest.mark.slow
 def test_one_archive_for_both_networks(tmp_path, weights, expected):
     levels = (7, 5, 5, 5, 5, 3)
     save_archive({**weights, **archive_buffers(levels)["encoder.jit"]}, tmp_path / "autoencoder.jit")
@@ -113,6 +115,7 @@ def test_converted_tokenizer_saves_and_loads(tmp_path, source_dir):
         assert torch.equal(loaded(video).sample, tokenizer(video).sample)
 
 
+@pytest.mark.slow
 def test_dtype_is_kept_or_asked_for(tmp_path, source_dir, weights):
     save_file({name: tensor.bfloat16() for name, tensor in weights.items()}, tmp_path / "model.safetensors")
     assert convert_cosmos_tokenizer(tmp_path).dtype == torch.bfloat16

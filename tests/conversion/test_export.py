@@ -29,6 +29,7 @@ def read_json(path):
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_the_transformer_is_as_it_was(exported, release):
     names = [sorted(path.name for path in directory.iterdir()) for directory in (exported.lumos, release.lumos)]
     assert names[0] == names[1]

@@ -94,6 +94,7 @@ FILES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 def test_damaged_files(name, release, tmp_path):
     copy = copy_of(release, tmp_path)

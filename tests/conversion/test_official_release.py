@@ -105,6 +105,7 @@ def test_the_tokenizer_of_the_release_stands_in(official_hub, tmp_path):
     assert convert(OFFICIAL_REPOSITORY, "--checkpoint", NAMES[0], "-o", tmp_path / "converted").exit_code == 0
 
 
+@pytest.mark.slow
 def test_a_directory_laid_out_like_the_release(official_files, release, tmp_path):
     for name, content in official_files[OFFICIAL_REPOSITORY].items():
         (tmp_path / "release" / name).parent.mkdir(parents=True, exist_ok=True)

@@ -179,6 +179,7 @@ def test_pixels_from_a_prompt(pipe):
     assert [len(video) for video in videos] == [5, 5] and videos[0][0].size == (64, 32)
 
 
+@pytest.mark.slow
 def test_defaults_of_the_pipeline(release, tmp_path, checkpoint):
     assert LumosVideoPipeline.from_pretrained(checkpoint).config.default_height is None
     defaults = {"height": 256, "width": 448, "num_frames": 1, "guidance_scale": 16.0}
@@ -198,6 +199,7 @@ def test_tied_weights_are_stored_once(release, tmp_path):
     assert torch.equal(loaded.lm_head.weight, weights["model.embed_tokens.weight"])
 
 
+@pytest.mark.slow
 def test_the_command(release, tmp_path, checkpoint):
     result = convert_command(release, tmp_path / "bf16", "--dtype", "bf16", "--height", "256", "--width", "448")
     assert result.exit_code == 0, result.output

@@ -26,6 +26,8 @@ from ..conftest import REPOSITORY
 from .official_release import as_official_script_writes, chameleon_tokenizer, mended, write_json
 
 
+pytestmark = pytest.mark.slow
+
 OFFICIAL = REPOSITORY.parent / "shared" / "official"
 NUM_CODES = 64_000
 CONFIG = LumosConfig()

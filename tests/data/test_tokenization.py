@@ -173,6 +173,7 @@ def num_finished_shards(output):
     return len(list(output.glob("shards/[0-9]*.json")))
 
 
+@pytest.mark.slow
 def test_every_clip_becomes_a_row_or_is_told(clips, whole, pytestconfig):
     output, summary = whole
     num_good = pytestconfig.getoption("num_clips")
@@ -225,6 +226,7 @@ def test_batches_and_processes_change_nothing(few_clips, few_output, tmp_path, s
     assert rows(tmp_path / "output") == rows(few_output)
 
 
+@pytest.mark.slow
 def test_ranks_share_the_shards(clips, whole, tmp_path):
     output, summary = whole
     shared = tmp_path / "output"
@@ -442,6 +444,7 @@ def jsonl(**row):
     return make_table(json.dumps({"file_name": "bad.png", "text": "a red star", **row}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
@@ -512,6 +515,7 @@ def test_changed_and_lost_shards_are_noticed_and_made_again(few_clips, tmp_path,
     assert shard.read_bytes() == content and rows(tmp_path / "output") == before
 
 
+@pytest.mark.slow
 def test_any_number_of_processes_may_begin_at_once(few_clips, few_output, tmp_path):
     context = multiprocessing.get_context("fork")
     for attempt in range(2):
@@ -537,6 +541,7 @@ def begin(output, number, barrier):
         os._exit(3)
 
 
+@pytest.mark.slow
 def test_of_several_beginnings_with_other_data_one_wins(tmp_path):
     context = multiprocessing.get_context("fork")
     for attempt in range(5):

@@ -64,6 +64,7 @@ def test_with_a_video_tokenizer_their_pixels_are_encoded_again(pipe):
     assert torch.equal(codes, window.flatten())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output_type", ["pt", "latent"])
 def test_streams_of_long_videos(pipe, output_type):
     options = {**SMALL, **TILES, "num_frames": 25, "output_type": output_type}
@@ -76,6 +77,7 @@ def test_streams_of_long_videos(pipe, output_type):
     assert torch.equal(torch.cat(parts, dim=1), expected)
 
 
+@pytest.mark.slow
 def test_batches_of_long_videos_with_unlike_holes_and_segments(pipe):
     latents = random_codes(2, 6, H, W)
     latents[0, 1:, :, 3:] = UNKNOWN_CODE

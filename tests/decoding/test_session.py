@@ -60,6 +60,7 @@ def test_rewinding_computes_nothing_again(code_pipe):
     assert len(calls) == 2 * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_frames", [1, 3, 4, 6])
 def test_forks_go_on_by_themselves(pipe, num_frames):
     """Before a sequence is full, at a join and after it."""
@@ -86,6 +87,7 @@ def test_a_prompt_that_is_set_changes_what_comes(pipe):
     assert torch.equal(session.codes[:, :2], same.codes[:, :2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_frames", [0, 2, 3, 5])
 def test_a_saved_session_goes_on_to_the_same_bits(pipe, tmp_path, num_frames):
     unbroken = open_session(pipe)
@@ -99,6 +101,7 @@ def test_a_saved_session_goes_on_to_the_same_bits(pipe, tmp_path, num_frames):
     assert torch.equal(loaded.codes, unbroken.codes)
 
 
+@pytest.mark.slow
 def test_a_saved_session_goes_on_in_a_new_process(pipe, tmp_path):
     pipe.save_pretrained(tmp_path / "checkpoint")
     loaded = LumosVideoPipeline.from_pretrained(tmp_path / "checkpoint")

@@ -56,6 +56,7 @@ def test_an_image_is_continued(pipe):
     assert scores["all"] == 1
 
 
+@pytest.mark.slow
 def test_the_example_of_the_readme_moves(pipe):
     """With three seeds; `make demo-score` tries twelve."""
     samples = plan_demo([])[:3]
@@ -65,6 +66,7 @@ def test_the_example_of_the_readme_moves(pipe):
     assert [judge(README_SPEC, observe(clip))["all"] for clip in clips] == [True] * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("title", "least"), [("image, other starts", 0.7), ("video, other starts", 0.8)])
 def test_most_characters_that_start_elsewhere_go_on(pipe, title, least):
     task = next(task for task in tasks(share=0.1) if task.title == title)

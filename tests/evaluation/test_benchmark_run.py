@@ -158,6 +158,7 @@ def test_run_json_says_how_samples_came_to_be(tmp_path, geneval):
     assert machine["seconds_per_sample"] > 0 and "cpu" in machine["device"] and "torch" in machine["versions"]
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_what_is_missing(tmp_path, geneval):
     run(*geneval, "--output", tmp_path / "whole")
     run(*geneval, "--output", tmp_path / "run", "--limit", 1)

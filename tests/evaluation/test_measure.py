@@ -23,6 +23,7 @@ def observed(request):
     return specs, [observe(draw_clip(spec)) for spec in specs]
 
 
+@pytest.mark.slow
 def test_true_clips_score_one(observed):
     specs, observations = observed
     scores = summarise(specs, observations)

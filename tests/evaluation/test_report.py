@@ -29,6 +29,7 @@ def cells(text, beginning):
     return [cell.strip() for cell in line.split("|")[2:-1]]
 
 
+@pytest.mark.slow
 def test_the_report_of_vbench_t2v(tmp_path):
     first, second = (
         make_run(tmp_path / name, "vbench-t2v", seconds) for name, seconds in (("exact", 2.0), ("fast", 1.0))

@@ -1,6 +1,7 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
 import numpy as np
 import PIL.Image
+import pytest
 
 from lumos_hf.evaluation.clips import draw_clip, is_held_out, is_known_start, pair_specs, single_specs
 from lumos_hf.evaluation.measure import judge, observe
@@ -14,6 +15,7 @@ from lumos_hf.evaluation.score import (
 from lumos_hf.hub.model_card import format_table
 
 
+@pytest.mark.slow
 def test_the_prompts_are_held_out_and_always_the_same():
     for specs, count in ((single_specs(), 200), (pair_specs(), 100)):
         prompts = held_out_prompts(specs, count)
@@ -35,6 +37,7 @@ def test_the_contact_sheet_shows_three_frames_of_every_clip(tmp_path):
     assert {0, 40, 80, 120, 160, 200} <= set(np.unique(sheet))
 
 
+@pytest.mark.slow
 def test_every_task_is_held_out_and_gives_what_its_clips_begin_with():
     chosen = tasks(share=0.05)
     assert [task.title for task in chosen] == [
@@ -53,6 +56,7 @@ def test_every_task_is_held_out_and_gives_what_its_clips_begin_with():
             np.testing.assert_array_equal(frames, draw_clip(spec)[: 1 if "image" in task.title else 5])
 
 
+@pytest.mark.slow
 def test_what_stands_still_after_the_given_frames_does_not_end_right():
     for task in tasks(share=0.1)[2:]:
         truth = [observe(draw_clip(spec)) for spec in task.specs]

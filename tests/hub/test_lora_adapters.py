@@ -102,6 +102,7 @@ def draw(pipe, **options) -> torch.Tensor:
 SIZE = {"height": 64, "width": 64, "num_frames": 5}
 
 
+@pytest.mark.slow
 def test_a_call_takes_the_scale_of_its_adapters(pipe, loras):
     without = draw(pipe)
     pipe.load_lora_weights(loras[0], adapter_name="a")

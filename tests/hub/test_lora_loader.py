@@ -11,6 +11,8 @@ from lumos_hf.evaluation.clips import FPS
 from lumos_hf.training import DataCollatorForDiffusionForcing
 
 
+pytestmark = pytest.mark.slow
+
 PROMPT = "A purple heart floats up by the sea."
 
 
@@ -59,7 +61,6 @@ def pipe():
     return demo_pipeline()
 
 
-@pytest.mark.slow
 def test_saved_weights_load_fuse_and_unfuse_to_the_same_frames(pipe, trained):
     directory, before, after = trained
     files = {file.name for file in directory.iterdir()}

@@ -92,6 +92,7 @@ def num_operations(pipe, tmp_path_factory):
     return count_operations(partial(pipe.save_pretrained, directory))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
 @pytest.mark.parametrize("seventh", range(8))
 def test_a_killed_save_leaves_a_whole_checkpoint(pipe, tmp_path, num_operations, seventh):

@@ -56,6 +56,7 @@ def start(runner, client="busy", **changes):
     return job
 
 
+@pytest.mark.slow
 def test_a_job_gives_what_a_direct_call_gives(pipe, runner):
     job = runner.submit("me", arguments(), seed=7)
     assert np.array_equal(pixels(job.result(TIMEOUT)), direct(pipe, 7, **arguments()))
@@ -75,6 +76,7 @@ def test_given_images_are_continued(pipe, runner):
     assert np.array_equal(pixels(job.result(TIMEOUT)), direct(pipe, 1, **given))
 
 
+@pytest.mark.slow
 def test_frames_come_one_latent_frame_after_another_with_every_step_counted(runner):
     job = runner.submit("me", arguments(num_inference_steps=30))
     statuses = list(job.updates(TIMEOUT))
@@ -161,6 +163,7 @@ def test_a_running_job_is_cancelled_within_a_step(runner):
     assert job.status.state is JobState.CANCELLED
 
 
+@pytest.mark.slow
 def test_a_cancelled_job_keeps_the_frames_that_were_finished(pipe, runner):
     job = runner.submit("me", {**LONG, "num_inference_steps": 40}, seed=2)
     wait_for(job, lambda status: status.num_frames >= 1)
@@ -301,6 +304,7 @@ def test_twenty_clients_with_three_calls_each_get_their_own_results(pipe, runner
     assert len({frames.tobytes() for frames in expected}) == 60
 
 
+@pytest.mark.slow
 def test_a_finished_job_is_kept_by_nobody(runner):
     job = runner.submit("me", arguments())
     job.result(TIMEOUT)

@@ -180,6 +180,7 @@ def unbroken_losses(clips, config, tmp_path_factory):
 
 
 # There are six steps in an epoch.
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_at", (2, 6, 8))
 def test_stock_trainer_resumes_to_the_same_loss(clips, config, unbroken_losses, tmp_path, stop_at):
     train(clips, config, tmp_path, stop_at=stop_at)

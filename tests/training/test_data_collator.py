@@ -162,6 +162,7 @@ def test_dropped_prompts_leave_the_unconditional_sequence(config):
     assert torch.equal(batch["input_ids"][0, ~is_masked], expected[~is_masked])
 
 
+@pytest.mark.slow
 def test_share_of_dropped_prompts(config):
     batch = make_collator(config, prompt_drop_probability=0.1)([make_feature()] * 2000)
     dropped = batch["input_ids"][:, 0] == config.video_start_token_id
@@ -320,6 +321,7 @@ def test_can_be_pickled(config):
     assert torch.equal(unpickled([make_feature()])["input_ids"], collator([make_feature()])["input_ids"])
 
 
+@pytest.mark.slow
 def test_trains_with_a_stock_trainer(config, tmp_path):
     torch.manual_seed(0)
     dataset = [make_feature(codes=torch.full((2, 4, 4), code % 2), num_frames=5) for code in range(8)]
