@@ -24,6 +24,11 @@ def real(name):
     return json.loads((OFFICIAL_PROMPTS / name).read_text(encoding="utf-8"))
 
 
+def write_one(path):
+    path.write_text(json.dumps([{"prompt_en": "A star", "dimension": ["scene"]}]))
+    return path
+
+
 def lines_of(name):
     return [json.loads(line) for line in (OFFICIAL_PROMPTS / name).read_text(encoding="utf-8").splitlines()]
 
@@ -137,6 +142,8 @@ def test_dimensions_choose_prompts(tmp_path):
     official, full_info = write_t2v(tmp_path / "t2v.json"), write_t2v_standard(tmp_path / "full_info.json")
     entries = read_entries("vbench-t2v", "official", official, ["appearance_style", "color"], full_info)
     assert [entry.name for entry in entries] == T2V_PROMPTS[1:]
+    with pytest.raises(ValueError, match="`dimensions` must be those of some prompt, got .'human_action'., of which"):
+        read_entries("vbench-t2v", "standard", write_one(tmp_path / "one.json"), ["human_action"])
     with pytest.raises(ValueError, match="`full_info` must be VBench_full_info.json, got "):
         read_entries("vbench-t2v", "official", official, ["color"], official)
     with pytest.raises(ValueError, match=r"`dimensions` must be one of \[.*\], got 'colour'"):

@@ -2,9 +2,10 @@
 """
 GenEval, VBench-T2V and VBench-I2V: their settings, their prompt files, and where a file is found that was not given.
 
-Two protocols: `"official"` is that of the Lumos-1 release (prompts rewritten by a language model, 5 videos of each), `"standard"` what
-the benchmarks themselves ask for (their own prompts, 25 videos where flickering is measured). No prompt file comes with
-this package: each is read from a path, from an installed `vbench`, or downloaded and compared with its checksum.
+Two protocols: `"official"` is that of the Lumos-1 release (prompts rewritten by a language model, 5 videos of each),
+`"standard"` what the benchmarks themselves ask for (their own prompts, 25 videos where flickering is measured). No prompt
+file comes with this package: each is read from a path, from an installed `vbench`, or downloaded and compared with its
+checksum.
 
 Notable: nothing here needs PyTorch.
 """
@@ -15,7 +16,7 @@ import json
 import os
 import urllib.request
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -203,8 +204,13 @@ def read_entries(
         return entries
     if not all(entry.dimensions for entry in entries):
         measured = _dimensions_of_prompts(full_info)
-        entries = [_with_dimensions(entry, measured) for entry in entries]
-    return [entry for entry in entries if set(entry.dimensions) & set(dimensions)]
+        entries = [replace(entry, dimensions=measured.get(entry.prompt, ())) for entry in entries]
+    chosen = [entry for entry in entries if set(entry.dimensions) & set(dimensions)]
+    if not chosen:
+        raise ValueError(
+            f"`dimensions` must be those of some prompt, got {list(dimensions)}, of which '{path}' has none."
+        )
+    return chosen
 
 
 def _read_content(path: Path) -> Any:
@@ -230,7 +236,7 @@ def _geneval_entries(content: list[dict[str, Any]], protocol: Protocol) -> list[
     return [
         Entry(
             prompt=item["prompt"],
-            text=item[_REWRITTEN_PROMPT if protocol == "official" else "prompt"],
+            text=_text(item[_REWRITTEN_PROMPT if protocol == "official" else "prompt"]),
             name=f"{index:05d}",
             num_samples=4,
             dimensions=(item["tag"],),
@@ -275,7 +281,7 @@ def _i2v_entries(content: list[dict[str, Any]], protocol: Protocol) -> list[Entr
     return [
         Entry(
             prompt=item["prompt_en"],
-            text=item[_IMAGE_PROMPT if protocol == "official" else "prompt_en"],
+            text=_text(item[_IMAGE_PROMPT if protocol == "official" else "prompt_en"]),
             name=item["prompt_en"],
             num_samples=5,
             dimensions=tuple(item["dimension"]),
@@ -312,16 +318,6 @@ def _dimensions_of_prompts(full_info: str | os.PathLike | None) -> dict[str, tup
         raise ValueError(
             f"`full_info` must be VBench_full_info.json, got '{path}', which has another form ({error!r})."
         ) from error
-
-
-def _with_dimensions(entry: Entry, measured: Mapping[str, tuple[str, ...]]) -> Entry:
-    return Entry(
-        prompt=entry.prompt,
-        text=entry.text,
-        name=entry.name,
-        num_samples=entry.num_samples,
-        dimensions=measured.get(entry.prompt, ()),
-    )
 
 
 def _check_names(path: Path, entries: Sequence[Entry]) -> None:

@@ -3,8 +3,8 @@
 Figures that others published, to stand beside a user's: with the source, and with the prompts where the source says which.
 
 Scores depend on the prompts: a reviewer of Lumos-1 noted that NOVA's VBench total of 80.1 is one of long prompts, and that
-Show-o has .68 on GenEval without rewriting. Figures for single dimensions are in the papers; none is repeated here that could not be
-checked.
+Show-o has .68 on GenEval without rewriting. Figures for single dimensions are in the papers; none is repeated here that
+could not be checked.
 """
 
 from dataclasses import dataclass

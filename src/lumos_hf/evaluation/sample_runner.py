@@ -2,8 +2,8 @@
 """
 Makes the samples of a plan: resumable, and shared out over processes that never talk to each other.
 
-A sample is there or not, by its file, which appears whole. Each process takes every n-th batch; one that was killed loses the batch it was
-at. Notable: the progress bar counts the files of all processes, so that the one of the first process speaks for all.
+A sample is there or not, by its file, which appears whole. Each process takes every n-th batch; one that was killed loses
+the batch it was at. Notable: the progress bar counts the files of all processes, so that the first one's speaks for all.
 """
 
 import time
