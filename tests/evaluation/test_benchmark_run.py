@@ -56,6 +56,15 @@ def samples_in(directory):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.parametrize("columns", [40, 200])
+@pytest.mark.parametrize("command", ["geneval", "vbench-t2v", "vbench-i2v", "demo", "report"])
+def test_every_help_page_can_be_read(command, columns):
+    result = CliRunner(env={"COLUMNS": str(columns), "TERM": "dumb"}).invoke(app, ["evaluate", command, "--help"])
+    assert result.exit_code == 0, result.exception
+    assert max(map(len, result.output.splitlines())) <= columns
+    assert "--output" in result.output
+
+
 @pytest.fixture
 def geneval(tmp_path, checkpoint):
     prompts = write_geneval(tmp_path / "geneval.jsonl")

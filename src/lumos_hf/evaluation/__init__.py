@@ -1,2 +1,2 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
-"""The world of the demo: its clips, what captions promise of them, and whether pixels keep it."""
+"""Benchmarks of any checkpoint; and the demo's world: its clips, what captions promise, whether pixels keep it."""
