@@ -18,7 +18,7 @@ from lumos_hf import LumosForCausalLM, LumosVideoPipeline, demo
 from lumos_hf.cli import app
 from lumos_hf.data.clip_reading import read_first_frames
 from lumos_hf.evaluation.vocabulary import demo_config
-from lumos_hf.media import write_media
+from lumos_hf.media import read_settings, write_media
 
 
 PROMPT = "A red star jumps in the snow."
@@ -110,9 +110,42 @@ def test_the_fast_preset(checkpoint):
         approximations="fast",
         generator=torch.Generator().manual_seed(3),
     ).frames[0]
-    write_media(Path("b.png"), frames, fps=8)
+    write_media(Path("b.png"), frames, fps=8, settings=read_settings("a.png"))
     fast, expected, exact = (Path(f"{name}.png").read_bytes() for name in ("a", "b", "exact"))
     assert fast == expected != exact
+
+
+@pytest.mark.parametrize("ending", ["mp4", "gif", "png"])
+def test_files_say_how_they_were_made(checkpoint, ending):
+    PIL.Image.new("RGB", (64, 32), "red").save("red.png")
+    options = [
+        "--seed",
+        3,
+        "--num-videos-per-prompt",
+        2,
+        "--negative-prompt",
+        "at night",
+        "--image",
+        "red.png",
+        "--fast",
+    ]
+    generate(checkpoint, *options, "--scale", 2, "-o", f"a.{ending}")
+    assert read_settings(f"a-1.{ending}") == {
+        "lumos_hf": version("lumos_hf"),
+        "checkpoint": Path(checkpoint).name,
+        "prompt": PROMPT,
+        "negative_prompt": "at night",
+        "seed": 4,
+        "height": 32,
+        "width": 64,
+        "num_frames": 5,
+        "fps": 8,
+        "num_inference_steps": 2,
+        "guidance_scale": 1.5,
+        "history_mask_ratio": 0.7,
+        "approximations": "fast",
+        "given": "image",
+    }
 
 
 @pytest.mark.slow
@@ -179,7 +212,7 @@ def test_a_video_continues_a_given_one(checkpoint):
         num_inference_steps=2,
         generator=torch.Generator().manual_seed(0),
     ).frames[0]
-    write_media("expected.png", expected)
+    write_media("expected.png", expected, settings=read_settings("continued.png"))
     assert Path("continued.png").read_bytes() == Path("expected.png").read_bytes()
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from lumos_hf.media import SHEET_MARGIN, contact_sheet, frame_grid, write_media
+from lumos_hf.media import SHEET_MARGIN, contact_sheet, frame_grid, read_settings, write_media
 
 
 WIDTH, HEIGHT = 32, 16
@@ -96,6 +96,50 @@ def test_directories_are_created_and_files_replaced(tmp_path, clip):
     with PIL.Image.open(path) as picture:
         assert picture.getpixel((0, 0)) == rgb("lime")
     assert list(path.parent.iterdir()) == [path]
+
+
+SETTINGS = {
+    "lumos_hf": "1.2",
+    "prompt": 'ein "Äffchen" 🐒 \\ [[',
+    "seed": 2**63 - 1,
+    "guidance_scale": 1.5,
+    "lora": ["a:1"],
+}
+
+
+@pytest.mark.parametrize("ending", ("mp4", "gif", "png"))
+@pytest.mark.parametrize("prompt", [SETTINGS["prompt"], "word " * 2000], ids=["odd", "long"])
+def test_settings_in_a_file_are_read_back(tmp_path, clip, ending, prompt):
+    settings = {**SETTINGS, "prompt": prompt}
+    write_media(tmp_path / f"clip.{ending}", clip, settings=settings)
+    assert read_settings(tmp_path / f"clip.{ending}") == settings
+    write_media(tmp_path / f"picture.{ending}", clip[:1], settings=settings)
+    assert read_settings(tmp_path / f"picture.{ending}") == settings
+
+
+@pytest.mark.parametrize("ending", ("mp4", "gif", "png"))
+def test_settings_change_nothing_but_the_comment(tmp_path, clip, ending):
+    write_media(tmp_path / f"with.{ending}", clip, settings=SETTINGS)
+    write_media(tmp_path / f"without.{ending}", clip)
+    frames = [iio.imread(tmp_path / f"{name}.{ending}", index=None) for name in ("with", "without")]
+    assert np.array_equal(*frames)
+    assert read_settings(tmp_path / f"without.{ending}") is None
+
+
+@pytest.mark.parametrize("comment", ["a holiday", '{"prompt": "of another program"}', "[" * 100_000, "3"])
+def test_comments_of_others_are_not_taken_for_settings(tmp_path, clip, comment):
+    clip[0].save(tmp_path / "picture.gif", comment=comment.encode())
+    assert read_settings(tmp_path / "picture.gif") is None
+
+
+@pytest.mark.parametrize("ending", ("mp4", "gif", "png"))
+def test_settings_of_broken_files_are_refused(tmp_path, ending):
+    path = tmp_path / f"broken.{ending}"
+    path.write_bytes(b"no such format")
+    with pytest.raises(ValueError, match=f"broken.{ending}' cannot be read"):
+        read_settings(path)
+    with pytest.raises(FileNotFoundError):
+        read_settings(tmp_path / f"missing.{ending}")
 
 
 @pytest.mark.parametrize(

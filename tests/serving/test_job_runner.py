@@ -152,6 +152,39 @@ def test_a_client_that_comes_later_waits_for_one_job_of_another(runner):
     runner.cancel(running)
 
 
+def test_a_prompt_that_changes_is_that_of_prompt_segments(pipe, runner):
+    settings = {**LONG, "num_inference_steps": 40}
+    job = runner.submit("me", settings, seed=3)
+    wait_for(job, lambda status: status.num_frames >= 1)
+    runner.change_prompt(job, CAPTIONS[1])
+    frames = pixels(job.result(TIMEOUT))
+    (segment,) = job.prompt_segments
+    assert segment["text"] == CAPTIONS[1] and segment["start_frame"] in (5, 9)
+    assert np.array_equal(frames, direct(pipe, 3, **settings, prompt_segments=job.prompt_segments))
+    assert not np.array_equal(frames, direct(pipe, 3, **settings))
+
+
+def test_a_prompt_is_changed_in_time_and_to_a_prompt(runner):
+    job = runner.submit("me", arguments())
+    with pytest.raises(ValueError, match="`prompt` must not be empty"):
+        runner.change_prompt(job, " ")
+    with pytest.raises(ValueError, match="`prompt` must be a string, got None"):
+        runner.change_prompt(job, None)
+    job.result(TIMEOUT)
+    with pytest.raises(ValueError, match="must be one that has not ended, got one that is done"):
+        runner.change_prompt(job, CAPTIONS[1])
+
+
+def test_an_edit_gives_what_a_direct_call_gives(pipe, runner):
+    mask = np.zeros((32, 64), dtype=bool)
+    mask[:, :32] = True
+    video = [random_image(32, 64, seed) for seed in range(5)]
+    edit = {name: value for name, value in arguments(video=video, mask=mask).items() if name != "num_frames"}
+    frames = pixels(runner.submit("me", edit, seed=1).result(TIMEOUT))
+    assert len(frames) == 5
+    assert np.array_equal(frames, direct(pipe, 1, **edit))
+
+
 def test_a_running_job_is_cancelled_within_a_step(runner):
     job = start(runner)
     runner.cancel(job)

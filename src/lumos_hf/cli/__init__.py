@@ -18,6 +18,7 @@ from .checkpoint_conversion import convert, export, export_remote_code
 from .command import Command
 from .evaluation import evaluate
 from .generation import generate
+from .page import serve_app
 from .publication import card, push
 from .tokenized_sets import export_tokenized, import_tokenized, tokenize
 
@@ -49,7 +50,9 @@ def lumos_hf(
 
 
 # In the order of the help page.
-for _function in (generate, tokenize, import_tokenized, export_tokenized, card, push, export_remote_code):
+app.command(cls=Command)(generate)
+app.command("app", cls=Command)(serve_app)
+for _function in (tokenize, import_tokenized, export_tokenized, card, push, export_remote_code):
     app.command(cls=Command)(_function)
 app.command(cls=Command, epilog=f"Checkpoints of RELEASE: {', '.join(OFFICIAL_CHECKPOINTS)}.")(convert)
 app.command(cls=Command)(export)

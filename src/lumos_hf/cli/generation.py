@@ -174,7 +174,8 @@ def generate(
         "approximations": "fast" if fast else None,
         "prompt_segments": prompt_segments,
     }
-    _make(pipe, prompt, arguments, targets, scale, seeds)
+    records = _records(pipe, {"prompt": prompt, **arguments}, seeds, source, adapters)
+    _make(pipe, prompt, arguments, targets, scale, records)
 
 
 def _make(
@@ -183,16 +184,16 @@ def _make(
     arguments: dict[str, Any],
     targets: list[list[Path]],
     scale: int,
-    seeds: list[int],
+    records: list[dict[str, Any]],
 ) -> None:
     """Makes the videos and writes each to its files; one that goes to an mp4 alone is written while it is made."""
     rate = int(resolve_default("fps", arguments["fps"], pipe.config))
     if [path.suffix.lower() for paths in targets for path in paths] == [".mp4"]:
         parts = pipe.stream(prompt, **arguments)
-        _write_stream((frame for part in parts for frame in part[0]), targets[0][0], scale, rate, seeds[0])
+        _write_stream((frame for part in parts for frame in part[0]), targets[0][0], scale, rate, records[0])
         return
-    for video_seed, frames, paths in zip(seeds, pipe(prompt, **arguments).frames, targets, strict=True):
-        _write(frames, paths, scale, rate, video_seed)
+    for record, frames, paths in zip(records, pipe(prompt, **arguments).frames, targets, strict=True):
+        _write(frames, paths, scale, rate, record)
 
 
 def _demo_source() -> Path:
@@ -221,6 +222,20 @@ def _load_loras(pipe: "LumosVideoPipeline", adapters: list[tuple[str, float]]) -
     for name, (source, _) in zip(names, adapters, strict=True):
         pipe.load_lora_weights(source, adapter_name=name)
     pipe.set_adapters(names, [weight for _, weight in adapters])
+
+
+def _records(
+    pipe: "LumosVideoPipeline",
+    call: dict[str, Any],
+    seeds: list[int],
+    source: str | Path,
+    adapters: list[tuple[str, float]],
+) -> list[dict[str, Any]]:
+    """What the files of each video say."""
+    from ..generation_record import generation_record
+
+    lora = [f"{Path(name).name if Path(name).exists() else name}:{weight:g}" for name, weight in adapters]
+    return [generation_record(pipe, call, seed=seed, checkpoint=source, lora=lora) for seed in seeds]
 
 
 def _default_path(prompt: str, seed: int, is_image: bool) -> Path:
@@ -261,11 +276,11 @@ def _generators(seeds: list[int]) -> list["torch.Generator"]:
     return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
-def _write_stream(frames: Iterator["Image.Image"], path: Path, scale: int, fps: int, seed: int) -> None:
+def _write_stream(frames: Iterator["Image.Image"], path: Path, scale: int, fps: int, record: dict[str, Any]) -> None:
     from ..media import write_mp4
 
-    count, size = write_mp4(path, (_enlarged(frame, scale) for frame in frames), fps)
-    typer.echo(f"Wrote {path} ({_describe(count, size)}, seed {seed}).")
+    count, size = write_mp4(path, (_enlarged(frame, scale) for frame in frames), fps, record)
+    typer.echo(f"Wrote {path} ({_describe(count, size)}, seed {record['seed']}).")
 
 
 def _enlarged(frame: "Image.Image", scale: int) -> "Image.Image":
@@ -274,13 +289,13 @@ def _enlarged(frame: "Image.Image", scale: int) -> "Image.Image":
     return frame.resize((frame.width * scale, frame.height * scale), Image.Resampling.LANCZOS)
 
 
-def _write(frames: list["Image.Image"], paths: list[Path], scale: int, fps: int, seed: int) -> None:
+def _write(frames: list["Image.Image"], paths: list[Path], scale: int, fps: int, record: dict[str, Any]) -> None:
     from ..media import write_media
 
     frames = [_enlarged(frame, scale) for frame in frames]
     for path in paths:
-        write_media(path, frames, fps=fps)
-        typer.echo(f"Wrote {path} ({_describe(len(frames), frames[0].size)}, seed {seed}).")
+        write_media(path, frames, fps=fps, settings=record)
+        typer.echo(f"Wrote {path} ({_describe(len(frames), frames[0].size)}, seed {record['seed']}).")
 
 
 def _describe(count: int, size: tuple[int, int]) -> str:

@@ -21,16 +21,18 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import PIL.Image
 import torch
 
 from ..argument_checks import check_integer
+from ..call_inputs import CallInputs
 from ..generation_defaults import resolve_default
 
 
 if TYPE_CHECKING:
+    from ..decoding.session import VideoSession
     from ..pipeline_lumos_video import LumosVideoPipeline
 
 
@@ -119,29 +121,22 @@ class JobLimits:
         for name, value in vars(self).items():
             check_integer(name, value)
 
-    def check(self, arguments: Mapping[str, Any], pipeline_config: Mapping[str, Any]) -> None:
+    def check(self, height: int, width: int, num_frames: float = 1, num_inference_steps: int = 1) -> None:
         """
         Args:
-            arguments: of a call, valid ones.
-            pipeline_config: what an argument that is not given is looked up in.
+            height, width, num_frames, num_inference_steps: of a call.
 
         Raises:
             ValueError: if the call asks for more than is allowed.
         """
-        asked = {
-            name: resolve_default(name, arguments.get(name), pipeline_config)
-            for name in ("height", "width", "num_frames", "num_inference_steps")
-        }
-        if asked["height"] * asked["width"] > self.max_area:
-            raise ValueError(
-                f"`height` times `width` must be at most {self.max_area} here, got {asked['height']}x{asked['width']}."
-            )
-        for name, limit in (
-            ("num_frames", self.max_num_frames),
-            ("num_inference_steps", self.max_num_inference_steps),
+        if height * width > self.max_area:
+            raise ValueError(f"`height` times `width` must be at most {self.max_area} here, got {height}x{width}.")
+        for name, value, limit in (
+            ("num_frames", num_frames, self.max_num_frames),
+            ("num_inference_steps", num_inference_steps, self.max_num_inference_steps),
         ):
-            if asked[name] > limit:
-                raise ValueError(f"`{name}` must be at most {limit} here, got {asked[name]}.")
+            if value > limit:
+                raise ValueError(f"`{name}` must be at most {limit} here, got {value}.")
 
 
 class Job:
@@ -168,6 +163,8 @@ class Job:
         self._lock = threading.Lock()
         self._listeners: list[Callable[[], object]] = []
         self._is_cancelled = threading.Event()
+        self._next_prompt: str | None = None
+        self._segments: list[dict[str, Any]] = []
 
     @property
     def status(self) -> JobStatus:
@@ -177,6 +174,11 @@ class Job:
     def frames(self) -> list[PIL.Image.Image]:
         """The frames so far, given ones included."""
         return list(self._frames)
+
+    @property
+    def prompt_segments(self) -> list[dict[str, Any]]:
+        """The prompts that [`JobRunner.change_prompt`] set, as a call takes them: it makes the same video again."""
+        return list(self._segments)
 
     def updates(self, timeout: float | None = None) -> Iterator[JobStatus]:
         """
@@ -334,6 +336,20 @@ class JobRunner:
         if is_waiting:
             job._update(state=JobState.CANCELLED, num_ahead=0)
 
+    def change_prompt(self, job: Job, prompt: str) -> None:
+        """
+        Has the video of a job go on with another prompt, from the next latent frame on that is begun.
+
+        Raises:
+            ValueError: if the prompt is wrong, or the job has ended.
+        """
+        if not isinstance(prompt, str):
+            raise ValueError(f"`prompt` must be a string, got {prompt!r}.")
+        self.pipe.check_inputs(**{**job.arguments, "prompt": prompt})
+        if job.status.state.is_final:
+            raise ValueError(f"`job` must be one that has not ended, got one that is {job.status.state}.")
+        job._next_prompt = prompt
+
     def close(self) -> None:
         """Cancels all jobs and waits for the thread to end. No job is taken any more."""
         with self._changed:
@@ -350,12 +366,16 @@ class JobRunner:
         if reserved:
             raise ValueError(f"`arguments` must be without what the runner sets itself, got {reserved}.")
         try:
-            self.pipe.check_inputs(**arguments)
+            inputs = CallInputs(**arguments).completed(self.pipe)
         except TypeError as error:
             raise ValueError(f"`arguments` must be those of a call of the pipeline: {error}.") from error
-        if not isinstance(arguments.get("prompt"), str):
-            raise ValueError(f"`prompt` must be a string, got {arguments.get('prompt')!r}.")
-        self.limits.check(arguments, self.pipe.config)
+        if not isinstance(inputs.prompt, str):
+            raise ValueError(f"`prompt` must be a string, got {inputs.prompt!r}.")
+        # What is given may choose the size, among those of about the checkpoint's area.
+        height, width = (
+            resolve_default(name, getattr(inputs, name), self.pipe.config) for name in ("height", "width")
+        )
+        self.limits.check(height, width, cast(int, inputs.num_frames), cast(int, inputs.num_inference_steps))
 
     def _check_room(self, client: str) -> None:
         if len(self._queues.get(client, ())) >= self.limits.max_queued_per_client:
@@ -423,12 +443,25 @@ class JobRunner:
             return {}
 
         self._raise_if_cancelled(job)
+        arguments = dict(job.arguments)
+        if arguments.get("num_frames") is None and arguments.get("mask") is None and arguments.get("strength") is None:
+            # A session without a number has no end.
+            arguments["num_frames"] = resolve_default("num_frames", None, self.pipe.config)
         generator = torch.Generator().manual_seed(job.seed)
-        parts = self.pipe.stream(**job.arguments, generator=generator, callback_on_step_end=after_step)
-        with closing(parts):  # type: ignore[type-var]
-            for (frames,) in parts:
+        session = self.pipe.session(**arguments, generator=generator, callback_on_step_end=after_step, max_rewind=0)
+        with closing(session):
+            while not session.is_finished:
+                self._take_next_prompt(job, session)
+                (frames,) = session.next()
                 job._add_frames(frames)
                 self._raise_if_cancelled(job)
+
+    @staticmethod
+    def _take_next_prompt(job: Job, session: "VideoSession") -> None:
+        prompt, job._next_prompt = job._next_prompt, None
+        if prompt is not None:
+            session.prompt = prompt
+            job._segments.append({"start_frame": len(job._frames), "text": prompt})
 
     @staticmethod
     def _raise_if_cancelled(job: Job) -> None:

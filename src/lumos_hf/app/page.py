@@ -1,0 +1,464 @@
+# Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
+"""
+The page of `lumos-hf app`.
+
+Notable:
+
+- The page shows one clip: an upload or what was made last. It can be continued, or made again in part.
+- A [`JobRunner`] does the work, so visitors take turns, and gradio's own queue holds nobody back. A visitor is a session of
+  gradio: who leaves has their jobs cancelled.
+- Uploads reach this module as paths and are read by the package's own readers.
+"""
+
+import asyncio
+import html
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from ..demo import demo_checkpoint, known_words
+from ..generation_defaults import check_settings, resolve_default
+from ..generation_record import generation_record
+from ..serving import Job, JobRunner, JobState, JobStatus, QueueFull
+from .clips import FORMATS, Clip, read_drawing, read_mask, read_upload, show_clip, write_files
+
+
+MAX_UPLOADED_BYTES = 50 * 1024 * 1024
+# Files that can be downloaded are removed after an hour, which is looked after every ten minutes.
+_FILES = {"frequency": 600, "age": 3600}
+# The picture to draw on is enlarged to about so many pixels a side.
+_CANVAS = 512
+
+_DEMO_EXAMPLES = (
+    "A purple heart floats up by the sea.",
+    "A red star jumps in the snow.",
+    "A green circle slides to the right at night.",
+    "An orange heart to the left of a green circle in the meadow.",
+)
+_EXAMPLES = (
+    "A cat runs over the grass.",
+    "Waves break on a rocky coast at sunset, seen from above.",
+    "A paper boat floats down a stream after the rain.",
+)
+_HINT = '<div class="lumos-hint">What you make, or upload, appears here.</div>'
+_ADD_WORD = "(prompt) => (prompt.replace(/[.\\s]+$/, '') + ' {word}').trim()"
+
+_Updates = dict[Any, Any]
+
+
+class Page:
+    """
+    The page as `blocks`, for [`serve_page`] to serve.
+
+    Args:
+        runner: makes the videos.
+        checkpoint: where its pipeline was loaded from.
+    """
+
+    def __init__(self, runner: JobRunner, checkpoint: str | Path):
+        self.runner, self.pipe, self.checkpoint = runner, runner.pipe, checkpoint
+        self.is_demo = Path(checkpoint) == demo_checkpoint()
+        self._jobs: dict[str, set[Job]] = {}
+        delete_cache = (_FILES["frequency"], _FILES["age"])
+        with gr.Blocks(title="Lumos", analytics_enabled=False, delete_cache=delete_cache) as self.blocks:
+            self._build()
+        # The runner has a queue of its own.
+        self.blocks.queue(default_concurrency_limit=None)
+
+    # What is on the page
+
+    def _build(self) -> None:
+        self.clip = gr.State(None, time_to_live=_FILES["age"])
+        gr.Markdown(self._heading(), elem_classes="lumos-head")
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=5, min_width=320):
+                self._build_request()
+            with gr.Column(scale=6, min_width=320):
+                self._build_result()
+        self._connect()
+
+    def _heading(self) -> str:
+        name = "its small demo checkpoint" if self.is_demo else f"`{Path(self.checkpoint).name}`"
+        return f"# Lumos\nImages and video by a language model, here with {name}."
+
+    def _build_request(self) -> None:
+        examples = _DEMO_EXAMPLES if self.is_demo else _EXAMPLES
+        self.prompt = gr.Textbox(
+            examples[0], label="What is to be seen", lines=2, max_lines=6, max_length=2000, elem_id="prompt"
+        )
+        if self.is_demo:
+            self._build_words()
+        with gr.Row():
+            self.generate = gr.Button("Generate", variant="primary", elem_id="generate")
+            self.change = gr.Button("Go on with this prompt", visible=False, elem_id="change")
+            self.stop = gr.Button("Stop", variant="stop", visible=False, elem_id="stop")
+        self.upload = gr.UploadButton(
+            "Upload an image or a video to start from", file_types=["image", "video"], size="sm", elem_id="upload"
+        )
+        gr.Examples([[example] for example in examples], self.prompt, label="Examples", api_visibility="private")
+        with gr.Accordion("Settings", open=False):
+            self.settings = self._build_settings()
+
+    def _build_words(self) -> None:
+        with gr.Accordion("The words that the demo knows: click to add", open=False, elem_id="words"):
+            for kind, words in known_words().items():
+                with gr.Row(elem_classes="lumos-words"):
+                    for word in words:
+                        button = gr.Button(word, size="sm", elem_classes=f"lumos-{kind}")
+                        button.click(None, self.prompt, self.prompt, js=_ADD_WORD.format(word=word))
+
+    def _build_settings(self) -> dict[str, gr.components.Component]:
+        """By the names of the pipeline's arguments, and `seed` and `fast`."""
+        limits, default = self.runner.limits, self._default
+        with gr.Row():
+            settings: dict[str, gr.components.Component] = {
+                "seed": gr.Number(None, label="Seed", info="Makes the same video again; empty for a random one."),
+                "num_frames": gr.Slider(
+                    1,
+                    limits.max_num_frames,
+                    default("num_frames"),
+                    step=self._frame_step,
+                    label="Frames; 1 is an image",
+                ),
+            }
+        with gr.Row():
+            for name in ("width", "height"):
+                settings[name] = gr.Number(default(name), label=f"{name.capitalize()} in pixels", step=32, precision=0)
+        with gr.Row():
+            settings["num_inference_steps"] = gr.Slider(
+                1,
+                limits.max_num_inference_steps,
+                default("num_inference_steps"),
+                step=1,
+                label="Steps per latent frame",
+            )
+            settings["guidance_scale"] = gr.Slider(
+                1, max(20, default("guidance_scale")), default("guidance_scale"), step=0.1, label="Guidance scale"
+            )
+        settings["history_mask_ratio"] = gr.Slider(
+            0, 1, default("history_mask_ratio"), step=0.05, label="Share of finished frames that later ones do not see"
+        )
+        settings["negative_prompt"] = gr.Textbox("", label="What is not to be seen", max_length=2000)
+        settings["fast"] = gr.Checkbox(False, label="Faster, with hardly another result")
+        return settings
+
+    def _build_result(self) -> None:
+        self.stage = gr.HTML(_HINT, elem_id="stage")
+        self.progress = gr.HTML("", elem_id="progress")
+        with gr.Row():
+            self.downloads = {
+                ending: gr.DownloadButton(ending, size="sm", interactive=False, elem_id=f"download-{ending}")
+                for ending in FORMATS
+            }
+        with gr.Group(visible=False) as self.further:
+            self.continue_ = gr.Button("Continue with the prompt", elem_id="continue")
+            with gr.Accordion("Make a part of it again", open=False, elem_id="edit-part"):
+                self.editor = gr.ImageEditor(
+                    label="Draw over what is to become what the prompt says, in all frames",
+                    type="pil",
+                    sources=(),
+                    transforms=(),
+                    layers=False,
+                    brush=gr.Brush(default_size=48, colors=["#ff3d81"], color_mode="fixed"),
+                    elem_id="editor",
+                )
+                # Its pictures come from the browser, so they are opened as uploads are.
+                self.editor.convert_and_format_image = _opened_drawing
+                self.edit = gr.Button("Make that part again", elem_id="edit")
+            self.made = gr.JSON(label="How it was made", visible=False, open=False, elem_id="made")
+
+    def _connect(self) -> None:
+        settings = list(self.settings.values())
+        outputs = [
+            *(self.clip, self.stage, self.progress, self.further, self.editor, self.made),
+            *(self.generate, self.change, self.stop, self.upload, self.continue_, self.edit, *self.downloads.values()),
+        ]
+        self.generate.click(
+            self._generate, [self.prompt, *settings], outputs, api_name="generate", show_progress="hidden"
+        )
+        self.prompt.submit(
+            self._generate, [self.prompt, *settings], outputs, api_visibility="private", show_progress="hidden"
+        )
+        self.continue_.click(
+            self._continue,
+            [self.clip, self.prompt, *settings],
+            outputs,
+            api_visibility="private",
+            show_progress="hidden",
+        )
+        self.edit.click(
+            self._edit, [self.clip, self.editor, self.prompt, *settings], outputs, api_visibility="private"
+        )
+        self.upload.upload(
+            self._show_upload,
+            [self.upload, self.settings["height"], self.settings["width"]],
+            outputs,
+            api_visibility="private",
+            show_progress="hidden",
+        )
+        self.stop.click(self._stop, queue=False, api_name="stop")
+        self.change.click(self._change_prompt, self.prompt, queue=False, api_visibility="private")
+        self.blocks.unload(self._leave)
+
+    # What happens on it
+
+    async def _generate(self, request: gr.Request, prompt: str, *settings: Any) -> AsyncIterator[_Updates]:
+        async for updates in self._make(self._arguments(prompt, settings), [], request):
+            yield updates
+
+    async def _continue(
+        self, request: gr.Request, clip: Clip | None, prompt: str, *settings: Any
+    ) -> AsyncIterator[_Updates]:
+        """The last frames are given; what was before them stands before the result."""
+        clip = self._existing(clip)
+        arguments = self._arguments(prompt, settings)
+        num_given = min(1 + self._frame_step, 1 + (len(clip.frames) - 1) // self._frame_step * self._frame_step)
+        first = len(clip.frames) - num_given
+        arguments |= {
+            "video": clip.frames[first:],
+            "num_frames": max(arguments["num_frames"], num_given + self._frame_step),
+            **self._size(clip),
+        }
+        async for updates in self._make(arguments, clip.frames[:first], request, clip):
+            yield updates
+
+    async def _edit(
+        self, request: gr.Request, clip: Clip | None, drawing: dict[str, Any] | None, prompt: str, *settings: Any
+    ) -> AsyncIterator[_Updates]:
+        clip = self._existing(clip)
+        layers = (drawing or {}).get("layers") or []
+        if not layers:
+            raise gr.Error("Draw over the part of the picture that is to be made again.", print_exception=False)
+        arguments = self._arguments(prompt, settings)
+        try:
+            mask = read_mask(layers[0], **self._size(clip))
+        except ValueError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        num_frames = len(clip.frames) - (len(clip.frames) - 1) % self._frame_step
+        arguments |= {"video": clip.frames[:num_frames], "num_frames": num_frames, "mask": mask, **self._size(clip)}
+        async for updates in self._make(arguments, [], request, clip):
+            yield updates
+
+    async def _show_upload(self, path: str, height: int, width: int) -> _Updates:
+        limits, fps = self.runner.limits, int(self._default("fps"))
+        try:
+            check_settings(height=height, width=width)
+            limits.check(height, width)
+            clip = await asyncio.to_thread(
+                read_upload, path, height=height, width=width, max_num_frames=limits.max_num_frames, fps=fps
+            )
+        except ValueError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        return {**self._idle(), **await asyncio.to_thread(self._shown, clip, Path(path).name), self.progress: ""}
+
+    def _stop(self, request: gr.Request) -> None:
+        for job in list(self._jobs.get(str(request.session_hash), ())):
+            self.runner.cancel(job)
+
+    def _leave(self, request: gr.Request) -> None:
+        self._stop(request)
+
+    def _change_prompt(self, request: gr.Request, prompt: str) -> None:
+        try:
+            for job in list(self._jobs.get(str(request.session_hash), ())):
+                self.runner.change_prompt(job, prompt)
+        except ValueError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        gr.Info("The video goes on with this prompt from the next latent frame on.", duration=3)
+
+    # Jobs
+
+    async def _make(
+        self, arguments: dict[str, Any], before: list[Any], request: gr.Request, source: Clip | None = None
+    ) -> AsyncIterator[_Updates]:
+        """Runs a job and shows it; `before` are frames that stand before its own, `source` is what it goes on from."""
+        seed = arguments.pop("seed")
+        try:
+            job = self.runner.submit(str(request.session_hash), arguments, seed)
+        except (ValueError, QueueFull) as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        jobs = self._jobs.setdefault(job.client, set())
+        jobs.add(job)
+        try:
+            async for updates in self._follow(job, before):
+                yield updates
+            with tempfile.TemporaryDirectory(prefix="lumos-") as directory:
+                yield await asyncio.to_thread(self._finished, job, before, source, directory)
+        finally:
+            # Of whoever leaves in the middle, nothing is made any more.
+            self.runner.cancel(job)
+            jobs.discard(job)
+            if not jobs:
+                self._jobs.pop(job.client, None)
+        if job.status.state is JobState.FAILED:
+            raise gr.Error(str(job.error), print_exception=False)
+
+    async def _follow(self, job: Job, before: list[Any]) -> AsyncIterator[_Updates]:
+        num_shown = 0
+        yield self._busy()
+        async for status in job.watch():
+            # The end is told together with what it brings.
+            updates: _Updates = {} if status.state.is_final else {self.progress: _progress(status)}
+            if status.num_frames > num_shown:
+                num_shown = status.num_frames
+                updates[self.stage] = await asyncio.to_thread(self._picture, [*before, *job.frames], job.arguments)
+            yield updates
+
+    def _finished(self, job: Job, before: list[Any], source: Clip | None, directory: str) -> _Updates:
+        """What the page shows once a job has ended, with files in `directory`."""
+        frames = [*before, *job.frames]
+        ended = {**self._idle(), self.progress: _progress(job.status)}
+        if not job.frames:
+            return ended
+        arguments = {**job.arguments, "prompt_segments": job.prompt_segments or None}
+        record = generation_record(self.pipe, arguments, seed=job.seed, checkpoint=self.checkpoint, frames=job.frames)
+        if source is not None and source.settings:
+            record["made_from"] = source.settings
+        if job.status.state is not JobState.DONE:
+            record["stopped_after"] = len(job.frames)
+        clip = Clip(frames, record["fps"], record)
+        files = write_files(clip, directory, f"lumos-{job.seed}")
+        downloads = {
+            self.downloads[ending]: gr.DownloadButton(value=path, interactive=True) for ending, path in files.items()
+        }
+        return {**ended, **self._shown(clip, record["prompt"]), **downloads}
+
+    # What is shown
+
+    def _busy(self) -> _Updates:
+        hidden, shown = gr.update(visible=False), gr.update(visible=True)
+        disabled = gr.update(interactive=False)
+        return {
+            self.generate: hidden,
+            **dict.fromkeys((self.change, self.stop), shown),
+            **dict.fromkeys((self.upload, self.continue_, self.edit, *self.downloads.values()), disabled),
+        }
+
+    def _idle(self) -> _Updates:
+        hidden, shown = gr.update(visible=False), gr.update(visible=True)
+        enabled = gr.update(interactive=True)
+        return {
+            self.generate: shown,
+            **dict.fromkeys((self.change, self.stop), hidden),
+            **dict.fromkeys((self.upload, self.continue_, self.edit), enabled),
+        }
+
+    def _shown(self, clip: Clip, description: str) -> _Updates:
+        canvas = clip.frames[0].convert("RGB")
+        factor = max(1, _CANVAS // max(canvas.size))
+        return {
+            self.clip: clip,
+            self.stage: show_clip(clip.frames, clip.fps, description),
+            self.further: gr.update(visible=True),
+            self.editor: canvas.resize((canvas.width * factor, canvas.height * factor)),
+            self.made: gr.update(value=clip.settings, visible=bool(clip.settings)),
+        }
+
+    def _picture(self, frames: list[Any], arguments: dict[str, Any]) -> str:
+        return show_clip(frames, int(self._default("fps")), arguments["prompt"])
+
+    # Arguments
+
+    def _arguments(self, prompt: str, values: tuple[Any, ...]) -> dict[str, Any]:
+        """Of a call, and `seed`."""
+        arguments = dict(zip(self.settings, values, strict=True))
+        # Numbers of a page are floats.
+        for name in ("seed", "num_frames", "height", "width", "num_inference_steps"):
+            arguments[name] = None if arguments[name] is None else int(arguments[name])
+        arguments["negative_prompt"] = arguments["negative_prompt"] or None
+        arguments["approximations"] = "fast" if arguments.pop("fast") else None
+        return {"prompt": prompt, **arguments}
+
+    def _existing(self, clip: Clip | None) -> Clip:
+        if clip is None:
+            raise gr.Error("There is nothing to go on from yet: make or upload something.", print_exception=False)
+        return clip
+
+    @staticmethod
+    def _size(clip: Clip) -> dict[str, int]:
+        return {"height": clip.frames[0].height, "width": clip.frames[0].width}
+
+    def _default(self, name: str) -> Any:
+        return resolve_default(name, None, self.pipe.config)
+
+    @property
+    def _frame_step(self) -> int:
+        """Pixel frames of a latent frame."""
+        return self.pipe.transformer.config.temporal_compression
+
+
+def _opened_drawing(file: Any, flatten_on_white: bool = False) -> Any:
+    if file is None:
+        return None
+    try:
+        return read_drawing(file if isinstance(file, bytes) else Path(file.path).read_bytes())
+    except ValueError as error:
+        raise gr.Error(f"The drawing cannot be used: {error}.", print_exception=False) from error
+
+
+def _progress(status: JobStatus) -> str:
+    text = _progress_text(status)
+    percent = 100 * status.step // max(status.num_steps, 1)
+    bar = "" if status.state.is_final else f'<div class="lumos-bar"><div style="width: {percent}%"></div></div>'
+    return f'{bar}<span role="status" data-state="{status.state}">{html.escape(text)}</span>'
+
+
+def _progress_text(status: JobStatus) -> str:
+    if status.state is JobState.QUEUED:
+        return f"Waiting: {status.num_ahead} before you." if status.num_ahead else "Next."
+    if status.state is JobState.RUNNING:
+        left = "" if status.seconds_left is None else f", about {max(1, round(status.seconds_left))} s left"
+        return f"Step {status.step} of {status.num_steps}{left}" if status.num_steps else "Starting"
+    ends = {JobState.DONE: "Done", JobState.CANCELLED: "Stopped", JobState.FAILED: "Failed"}
+    return f"{ends[status.state]} after {status.step} steps: {status.num_frames} frames."
+
+
+def serve_page(
+    runner: JobRunner,
+    checkpoint: str | Path,
+    *,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    share: bool = False,
+    is_quiet: bool = False,
+) -> tuple[gr.Blocks, str]:
+    """
+    Serves the page from threads of its own, until `close()` of the blocks.
+
+    Args:
+        runner: makes the videos.
+        checkpoint: where its pipeline was loaded from.
+        host: the address to listen on.
+        port: the port; None takes a free one from 7860 on.
+        share: whether gradio makes a public address that leads here.
+        is_quiet: whether gradio prints no addresses.
+
+    Returns:
+        the page, and its address.
+
+    Raises:
+        OSError: if the port is not free.
+    """
+    blocks = Page(runner, checkpoint).blocks
+    # No font is fetched from elsewhere.
+    theme = gr.themes.Soft(
+        primary_hue="indigo", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+    )
+    _, address, _ = blocks.launch(
+        server_name=host,
+        server_port=port,
+        share=share,
+        quiet=is_quiet,
+        prevent_thread_lock=True,
+        max_file_size=MAX_UPLOADED_BYTES,
+        footer_links=["api", "settings"],
+        run_history=False,
+        enable_monitoring=False,
+        ssr_mode=False,
+        theme=theme,
+        css_paths=Path(__file__).with_name("page.css"),
+    )
+    return blocks, address
