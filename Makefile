@@ -1,4 +1,5 @@
 # make demo      install into .venv and make a video
+# make app       install what it needs, too, and open a page to play with:  make app ARGS="--model me/lumos-1b --port 8000"
 # make test      the whole test suite, in the same .venv;  make test-fast  what takes under a minute
 # make test-faults  what killed processes, damaged files and broken code must not get past; not part of make test
 # make demo-train  train the demo checkpoint again;  make demo-score  measure it;  make demo-card  its model card
@@ -16,9 +17,9 @@ UV ?= uv==0.13.9
 VENV := .venv
 BIN := $(VENV)/bin
 OUTPUTS := outputs
-LOCKS := pyproject.toml setup.py scripts/check_lock.py requirements/base.txt requirements/dev.txt requirements/torch.txt
+LOCKS := pyproject.toml setup.py scripts/check_lock.py $(wildcard requirements/*.txt)
 
-.PHONY: demo test test-fast test-faults quality style lock lock-check upgrade test-versions bench demo-train demo-score demo-card
+.PHONY: demo app test test-fast test-faults quality style lock lock-check upgrade test-versions bench demo-train demo-score demo-card
 
 $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit("lumos_hf needs Python 3.11 or newer, as in: make demo PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
@@ -41,6 +42,14 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 
 demo: $(VENV)/.installed
 	$(BIN)/lumos-hf generate "A purple heart floats up by the sea." --seed 0 --scale 3 -o $(OUTPUTS)/demo.mp4 -o $(OUTPUTS)/demo.png
+
+$(VENV)/.installed-app: $(VENV)/.installed
+	$(BIN)/pip install --quiet --no-deps --requirement requirements/app.txt
+	$(BIN)/pip check
+	touch $@
+
+app: $(VENV)/.installed-app
+	$(BIN)/lumos-hf app $(ARGS)
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n auto
@@ -68,6 +77,7 @@ lock: | $(VENV)/.python
 	$(BIN)/pip install --quiet $(UV)
 	scripts/resolve.sh $(BIN)/uv requirements/dev.txt --universal --python-version 3.11 --extra dev $(LOCK_OPTIONS)
 	scripts/resolve.sh $(BIN)/uv requirements/base.txt --universal --python-version 3.11 --constraints requirements/dev.txt $(LOCK_OPTIONS)
+	scripts/resolve.sh $(BIN)/uv requirements/app.txt --universal --python-version 3.11 --extra app --constraints requirements/dev.txt $(LOCK_OPTIONS)
 	$(BIN)/python scripts/check_lock.py
 
 upgrade:

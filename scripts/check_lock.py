@@ -20,7 +20,11 @@ from packaging.utils import canonicalize_name
 REPOSITORY = Path(__file__).parents[1]
 # torch is chosen by its build, not locked: requirements/torch.txt.
 NOT_LOCKED = {"torch"}
-LOCKS: dict[str, tuple[str, ...]] = {"requirements/base.txt": (), "requirements/dev.txt": ("dev",)}
+LOCKS: dict[str, tuple[str, ...]] = {
+    "requirements/base.txt": (),
+    "requirements/app.txt": ("app",),
+    "requirements/dev.txt": ("dev",),
+}
 
 
 def asked_for(project: dict[str, Any], extras: tuple[str, ...]) -> Iterator[Requirement]:

@@ -112,7 +112,13 @@ def test_missing_demo_checkpoint_says_what_to_do(tmp_path, monkeypatch):
 
 def check_lock(tmp_path: Path, replace: dict[str, tuple[str, str]]) -> subprocess.CompletedProcess:
     """`make lock-check` on a copy of the files it reads, in which text was replaced."""
-    for name in ("pyproject.toml", "requirements/base.txt", "requirements/dev.txt", "scripts/check_lock.py"):
+    for name in (
+        "pyproject.toml",
+        "requirements/base.txt",
+        "requirements/app.txt",
+        "requirements/dev.txt",
+        "scripts/check_lock.py",
+    ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         text = (REPOSITORY / name).read_text(encoding="utf-8")
         old, new = replace.get(name, ("", ""))

@@ -61,6 +61,7 @@ class Page:
     def __init__(self, runner: JobRunner, checkpoint: str | Path):
         self.runner, self.pipe, self.checkpoint = runner, runner.pipe, checkpoint
         self.is_demo = Path(checkpoint) == demo_checkpoint()
+        self._examples = _DEMO_EXAMPLES if self.is_demo else _EXAMPLES
         self._jobs: dict[str, set[Job]] = {}
         delete_cache = (_FILES["frequency"], _FILES["age"])
         with gr.Blocks(title="Lumos", analytics_enabled=False, delete_cache=delete_cache) as self.blocks:
@@ -73,11 +74,13 @@ class Page:
     def _build(self) -> None:
         self.clip = gr.State(None, time_to_live=_FILES["age"])
         gr.Markdown(self._heading(), elem_classes="lumos-head")
-        with gr.Row(equal_height=False):
-            with gr.Column(scale=5, min_width=320):
+        with gr.Row(elem_id="layout"):
+            with gr.Column(elem_id="request"):
                 self._build_request()
-            with gr.Column(scale=6, min_width=320):
+            with gr.Column(elem_id="result"):
                 self._build_result()
+            with gr.Column(elem_id="extras"):
+                self._build_extras()
         self._connect()
 
     def _heading(self) -> str:
@@ -85,12 +88,9 @@ class Page:
         return f"# Lumos\nImages and video by a language model, here with {name}."
 
     def _build_request(self) -> None:
-        examples = _DEMO_EXAMPLES if self.is_demo else _EXAMPLES
         self.prompt = gr.Textbox(
-            examples[0], label="What is to be seen", lines=2, max_lines=6, max_length=2000, elem_id="prompt"
+            self._examples[0], label="What is to be seen", lines=2, max_lines=6, max_length=2000, elem_id="prompt"
         )
-        if self.is_demo:
-            self._build_words()
         with gr.Row():
             self.generate = gr.Button("Generate", variant="primary", elem_id="generate")
             self.change = gr.Button("Go on with this prompt", visible=False, elem_id="change")
@@ -98,12 +98,17 @@ class Page:
         self.upload = gr.UploadButton(
             "Upload an image or a video to start from", file_types=["image", "video"], size="sm", elem_id="upload"
         )
-        gr.Examples([[example] for example in examples], self.prompt, label="Examples", api_visibility="private")
+
+    def _build_extras(self) -> None:
+        if self.is_demo:
+            self._build_words()
+        examples = [[example] for example in self._examples]
+        gr.Examples(examples, self.prompt, label="Examples", api_visibility="private")
         with gr.Accordion("Settings", open=False):
             self.settings = self._build_settings()
 
     def _build_words(self) -> None:
-        with gr.Accordion("The words that the demo knows: click to add", open=False, elem_id="words"):
+        with gr.Accordion("Words that the demo knows", open=True, elem_id="words"):
             for kind, words in known_words().items():
                 with gr.Row(elem_classes="lumos-words"):
                     for word in words:
@@ -150,14 +155,17 @@ class Page:
         self.progress = gr.HTML("", elem_id="progress")
         with gr.Row():
             self.downloads = {
-                ending: gr.DownloadButton(ending, size="sm", interactive=False, elem_id=f"download-{ending}")
+                ending: gr.DownloadButton(
+                    ending, size="sm", min_width=80, interactive=False, elem_id=f"download-{ending}"
+                )
                 for ending in FORMATS
             }
         with gr.Group(visible=False) as self.further:
             self.continue_ = gr.Button("Continue with the prompt", elem_id="continue")
-            with gr.Accordion("Make a part of it again", open=False, elem_id="edit-part"):
+            with gr.Accordion("Make a part of it again: draw over it", open=False, elem_id="edit-part"):
                 self.editor = gr.ImageEditor(
-                    label="Draw over what is to become what the prompt says, in all frames",
+                    label="Where you draw, every frame becomes what the prompt says",
+                    show_label=False,
                     type="pil",
                     sources=(),
                     transforms=(),
@@ -168,12 +176,13 @@ class Page:
                 # Its pictures come from the browser, so they are opened as uploads are.
                 self.editor.convert_and_format_image = _opened_drawing
                 self.edit = gr.Button("Make that part again", elem_id="edit")
-            self.made = gr.JSON(label="How it was made", visible=False, open=False, elem_id="made")
+            with gr.Accordion("How it was made", open=False, visible=False) as self.record:
+                self.made = gr.JSON(show_label=False, elem_id="made")
 
     def _connect(self) -> None:
         settings = list(self.settings.values())
         outputs = [
-            *(self.clip, self.stage, self.progress, self.further, self.editor, self.made),
+            *(self.clip, self.stage, self.progress, self.further, self.editor, self.record, self.made),
             *(self.generate, self.change, self.stop, self.upload, self.continue_, self.edit, *self.downloads.values()),
         ]
         self.generate.click(
@@ -287,6 +296,9 @@ class Page:
                 yield updates
             with tempfile.TemporaryDirectory(prefix="lumos-") as directory:
                 yield await asyncio.to_thread(self._finished, job, before, source, directory)
+        except OSError as error:
+            yield self._idle()
+            raise gr.Error(f"The video could not be written: {error}.", print_exception=False) from error
         finally:
             # Of whoever leaves in the middle, nothing is made any more.
             self.runner.cancel(job)
@@ -301,7 +313,9 @@ class Page:
         yield self._busy()
         async for status in job.watch():
             # The end is told together with what it brings.
-            updates: _Updates = {} if status.state.is_final else {self.progress: _progress(status)}
+            if status.state.is_final:
+                continue
+            updates: _Updates = {self.progress: _progress(status)}
             if status.num_frames > num_shown:
                 num_shown = status.num_frames
                 updates[self.stage] = await asyncio.to_thread(self._picture, [*before, *job.frames], job.arguments)
@@ -314,7 +328,7 @@ class Page:
         if not job.frames:
             return ended
         arguments = {**job.arguments, "prompt_segments": job.prompt_segments or None}
-        record = generation_record(self.pipe, arguments, seed=job.seed, checkpoint=self.checkpoint, frames=job.frames)
+        record = generation_record(self.pipe, arguments, seed=job.seed, checkpoint=self.checkpoint)
         if source is not None and source.settings:
             record["made_from"] = source.settings
         if job.status.state is not JobState.DONE:
@@ -354,7 +368,8 @@ class Page:
             self.stage: show_clip(clip.frames, clip.fps, description),
             self.further: gr.update(visible=True),
             self.editor: canvas.resize((canvas.width * factor, canvas.height * factor)),
-            self.made: gr.update(value=clip.settings, visible=bool(clip.settings)),
+            self.record: gr.update(visible=bool(clip.settings)),
+            self.made: clip.settings,
         }
 
     def _picture(self, frames: list[Any], arguments: dict[str, Any]) -> str:

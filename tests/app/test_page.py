@@ -1,0 +1,111 @@
+# Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
+"""The running app, called by script."""
+
+import gc
+import resource
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from lumos_hf.cli import app
+from lumos_hf.media import frame_grid, read_settings
+
+
+pytestmark = pytest.mark.slow
+
+PROMPTS = ["A red star jumps in the snow.", "A blue circle rises at night.", "A green heart waits in the meadow."]
+SMALL = {"num_frames": 5, "num_inference_steps": 2}
+
+
+@pytest.fixture
+def visit(address):
+    client = pytest.importorskip("gradio_client", reason="gradio, of the extra `app`, is not installed")
+
+    def visit(directory):
+        return client.Client(address, verbose=False, download_files=str(directory))
+
+    return visit
+
+
+def resident():
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def submit(visitor, seed):
+    options = {"width": 128, "height": 128, "guidance_scale": 1.5, "history_mask_ratio": 0.7}
+    names = ["seed", "num_frames", "width", "height", "num_inference_steps", "guidance_scale", "history_mask_ratio"]
+    values = {"seed": seed, **SMALL, **options}
+    arguments = [PROMPTS[seed % 3], *(values[name] for name in names), "", False]
+    return visitor.submit(*arguments, api_name="/generate")
+
+
+def downloaded(job):
+    """The path of the png, among what the page shows in the end."""
+    values = [value.get("value") if isinstance(value, dict) else value for value in job.result(timeout=600)]
+    return next(value for value in values if isinstance(value, str) and value.endswith(".png"))
+
+
+def run_visitors(visit, directory, first_seed):
+    """Twenty visitors with three calls each; the pictures by seed."""
+
+    def calls(number):
+        visitor = visit(directory / str(number))
+        seeds = [first_seed + number + 20 * call for call in range(3)]
+        jobs = {seed: submit(visitor, seed) for seed in seeds}
+        return {seed: downloaded(job) for seed, job in jobs.items()}
+
+    with ThreadPoolExecutor(20) as visitors:
+        return {seed: path for made in visitors.map(calls, range(20)) for seed, path in made.items()}
+
+
+def test_twenty_visitors_with_three_calls_each_get_their_own(visit, demo_pipe, tmp_path):
+    run_visitors(visit, tmp_path / "warm", 1000)
+    before = resident()
+    paths = run_visitors(visit, tmp_path / "measured", 0)
+    after = resident()
+    assert sorted(paths) == list(range(60))
+    for seed, path in paths.items():
+        frames = demo_pipe(PROMPTS[seed % 3], generator=torch.Generator().manual_seed(seed), **SMALL).frames[0]
+        with PIL.Image.open(path) as picture:
+            assert np.array_equal(np.asarray(picture), np.asarray(frame_grid(frames)))
+        assert (read_settings(path)["seed"], read_settings(path)["prompt"]) == (seed, PROMPTS[seed % 3])
+    assert after <= before * 1.05
+
+
+def test_only_loopback_is_listened_on(address):
+    assert address.startswith("http://127.0.0.1:")
+
+
+def test_no_file_of_the_machine_is_served(address):
+    for path in ("/etc/passwd", str(Path(__file__).resolve())):
+        with pytest.raises(urllib.error.HTTPError) as error:
+            urllib.request.urlopen(f"{address}gradio_api/file={path}")
+        assert error.value.code in (403, 404)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--max-frames", "5"], "`--max-frames` must be at least the checkpoint's own, 9, got 5"),
+        (["--max-area", "1024"], "`--max-area` must be at least the checkpoint's own, 16384, got 1024"),
+        (["--model", "nowhere"], "`--model` must be an existing directory or a repository like USER/NAME"),
+    ],
+)
+def test_bad_options_are_refused(arguments, message):
+    result = CliRunner().invoke(app, ["app", *arguments])
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_a_port_in_use_is_one_line(address):
+    port = address.rstrip("/").rsplit(":", 1)[1]
+    result = CliRunner().invoke(app, ["app", "--port", port])
+    assert result.exit_code == 2
+    assert port in result.stderr.strip().splitlines()[-1]
