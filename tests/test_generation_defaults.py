@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from lumos_hf.configuration_lumos import PIXELS_PER_SIZE_UNIT
-from lumos_hf.generation_defaults import OFFICIAL_DEFAULTS, SIZE_MULTIPLE, resolve_default
+from lumos_hf.generation_defaults import OFFICIAL_DEFAULTS, SIZE_MULTIPLE, check_settings, resolve_default
 
 
 def test_the_given_value_comes_before_the_checkpoints_and_that_before_the_official_one():
@@ -36,3 +36,16 @@ def test_imports_go_one_way():
     """The defaults, which everything else reads, need nothing of the package."""
     code = "import sys, lumos_hf.generation_defaults; sys.exit('lumos_hf.pipeline_lumos_video' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_frames": 10**7}, "`num_frames` must be at most 1000000, got 10000000"),
+        ({"height": 32 * 10**6}, "`height` must be at most 1000000, got 32000000"),
+        ({"guidance_scale": 2e6}, r"`guidance_scale` must be at most 1e\+06, got 2000000.0"),
+    ],
+)
+def test_numbers_that_cannot_be_meant_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        check_settings(**settings)

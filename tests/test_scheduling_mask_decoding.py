@@ -121,6 +121,20 @@ def test_mask_lengths_differ_by_row():
     assert mask_lowest(confidence, torch.tensor([1, 2])).tolist() == [[True, False, False], [False, True, True]]
 
 
+def test_rows_keep_their_share_of_what_they_have_to_decide():
+    """Row by row what a frame with so many positions alone would keep; of all positions where nothing is said."""
+    scheduler = make_scheduler()
+    scheduler.set_timesteps(NUM_STEPS)
+    sample = torch.full((3, 40), -1)
+    sample[1, 10:], sample[2, 1:] = 5, 5
+    num_to_decide = (sample == -1).sum(dim=1)
+    assert num_to_decide.tolist() == [40, 10, 1]
+    for step in range(NUM_STEPS):
+        alone = [scheduler.mask_lengths(row[row == -1][None], step).item() for row in sample]
+        assert scheduler.mask_lengths(sample, step, num_to_decide).tolist() == alone
+    assert torch.equal(scheduler.mask_lengths(sample[:1], 0), scheduler.mask_lengths(sample[:1], 0, num_to_decide[:1]))
+
+
 def test_decided_positions_stay_decided_under_any_noise():
     sample = torch.tensor([[5, -1, 6, -1, -1, -1]])
     scheduler = make_scheduler(confidence_temperature=1e4)

@@ -9,6 +9,7 @@ import argparse
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from lumos_hf.evaluation.clips import (
     room,
     single_specs,
 )
-from lumos_hf.evaluation.measure import FOREGROUND_THRESHOLD, ends_alike, judge, observe
+from lumos_hf.evaluation.measure import FOREGROUND_THRESHOLD, Observation, ends_alike, judge, observe
 from lumos_hf.evaluation.score import generate, reconstruct, wilson_interval
 from lumos_hf.files import write_json
 from lumos_hf.hub.model_card import format_table
@@ -45,6 +46,15 @@ NUM_CLIPS = 100
 NUM_WINDOWS = 8
 BATCH_SIZE = 10
 MASK_MARGIN = 2
+SHARES_OF_CLIPS = {
+    "all",
+    "before the switch",
+    "after it",
+    "both",
+    "first window",
+    "last window",
+    "clips right throughout",
+}
 # A new sequence begins with the last frame alone: what was trained as going on from an image.
 ROLLING = {"temporal_tile_size": NUM_FRAMES, "temporal_overlap": 1}
 STEP = NUM_FRAMES - 1
@@ -223,7 +233,12 @@ def window_of(clip: np.ndarray, index: int) -> np.ndarray:
 def _is_right(spec: ClipSpec, window: np.ndarray) -> bool:
     """Whether a window keeps its promises and ends where its true clip does."""
     seen = observe(window)
-    return judge(spec, seen)["all"] and ends_alike(seen, observe(draw_clip(spec)))
+    return judge(spec, seen)["all"] and ends_alike(seen, _true_observation(spec))
+
+
+@lru_cache(maxsize=None)
+def _true_observation(spec: ClipSpec) -> Observation:
+    return observe(draw_clip(spec))
 
 
 def score_switches(pipe: LumosVideoPipeline, count: int, is_chosen: Chosen) -> tuple[dict, list[np.ndarray]]:
@@ -331,9 +346,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_json(args.output / f"{kind}.json", report)
         print(f"\n{kind}, {args.clips} clips\n\n{format_table(report)}")
         name, scores = next(iter(report.items()))
-        for measure, share in scores.items():
-            low, high = wilson_interval(min(share, 1), args.clips)
-            print(f"{name}, {measure}: {share:.3f}, as a share of clips {low:.3f} to {high:.3f}", flush=True)
+        for measure in SHARES_OF_CLIPS & scores.keys():
+            low, high = wilson_interval(scores[measure], args.clips)
+            print(f"{name}, {measure}: {scores[measure]:.3f}, 95% interval {low:.3f} to {high:.3f}", flush=True)
 
 
 def _save_picture(path: Path, clips: list[Any]) -> None:

@@ -75,6 +75,22 @@ def test_kept_room_is_past():
     assert torch.equal(all_values, torch.cat([values, new_values, last_values], dim=-2))
 
 
+def test_forks_go_on_by_themselves_and_cropping_forgets_the_end():
+    cache = PrefixCache(num_layers=1, capacity=8)
+    cache.make_room(5)
+    keys, values = cache.layers[0].update(*states(1, 5))
+    cache.keep_room()
+    before = keys.clone(), values.clone()
+    fork = cache.fork()
+    cache.crop_to(2)
+    assert cache.get_seq_length() == 2 and fork.get_seq_length() == 5
+    cache.make_room(3)
+    cache.layers[0].update(*states(1, 3))
+    assert torch.equal(fork.layers[0].keys, before[0]) and torch.equal(fork.layers[0].values, before[1])
+    assert torch.equal(cache.layers[0].keys[:, :, :2], before[0][:, :, :2])
+    assert not torch.equal(cache.layers[0].keys, before[0])
+
+
 def test_thinning_closes_the_gaps_in_place():
     layer, (keys, values) = filled_layer()
     keys, values = keys.clone(), values.clone()

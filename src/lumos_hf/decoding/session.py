@@ -213,8 +213,7 @@ class VideoSession:
         if self.is_finished:
             self.close()
             raise StopIteration
-        if self._marks.maxlen != 0:
-            self._marks.append(self._mark())
+        mark = self._mark() if self._marks.maxlen != 0 else None
         for row, captions in enumerate(self._segments):
             self._begin_segment(row, captions.get(self._num_made))
         with lora_scale(self.pipe.transformer, self.inputs.lora_scale):
@@ -222,7 +221,9 @@ class VideoSession:
         if self._num_made >= self._num_in_base:
             self._decoder.append(codes, is_given)
         self._num_made += 1
-        if self._marks.maxlen != 0:
+        if mark is not None:
+            # Only now: a callback may have raised an error on the way.
+            self._marks.append(mark)
             self._codes.append(codes.to("cpu", torch.int32))
         return codes[:, None], self._decode(codes[:, None])
 
