@@ -670,6 +670,20 @@ def test_padding_as_numbers_equals_a_mask(model, implementation):
     assert not torch.allclose(result, model(**inputs).logits, atol=1e-3)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+def test_padding_as_numbers_begins_a_cache(model, implementation):
+    model.set_attn_implementation(implementation)
+    num_padding = [2, 0, 5]
+    inputs = {"input_ids": torch.randint(20, (3, 12)), "position_ids": torch.arange(12).expand(3, 3, -1)}
+    inputs["frame_ids"] = torch.tensor([-1] * 8 + [0] * 4).expand(3, -1)
+    attention_mask = (torch.arange(12) >= torch.tensor(num_padding)[:, None]).long()
+    result = model(num_padding=num_padding, past_key_values=DynamicCache(), **inputs).logits
+    expected = model(attention_mask=attention_mask, past_key_values=DynamicCache(), **inputs).logits
+    for row, num_pads in enumerate(num_padding):
+        torch.testing.assert_close(result[row, num_pads:], expected[row, num_pads:], atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     "changes, message",
     [

@@ -30,7 +30,7 @@ from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 from torch.ao.quantization import quantize_dynamic
 from transformers import PreTrainedTokenizerFast
 
-from lumos_hf import call_inputs, modeling_lumos
+from lumos_hf import call_inputs, demo_checkpoint, modeling_lumos
 from lumos_hf.decoding.approximations import DecodingApproximations
 from lumos_hf.decoding.frame_decoder import FrameDecoder, guide
 from lumos_hf.generation_defaults import resolve_default
@@ -470,6 +470,25 @@ def test_approximations_change_the_result_alike_in_fast_and_plain_steps(code_pip
     assert torch.equal(*results)
     assert (results[0] != UNKNOWN_CODE).all()
     assert not torch.equal(results[0], codes_of(code_pipe, generator=generators(0, 1, 2), **options))
+
+
+def test_prompts_of_other_lengths_are_read_as_alone_in_bfloat16():
+    """To the bit: padding beside a prompt must not change how the kernels sum up its tokens."""
+    pipe = LumosVideoPipeline.from_pretrained(demo_checkpoint(), dtype=torch.bfloat16)
+    pipe.set_progress_bar_config(disable=True)
+    read = []
+    pipe.transformer.model.layers[0].self_attn.register_forward_hook(lambda *call: read.append(call[-1][0]))
+
+    def states_of_prompts(prompts):
+        read.clear()
+        pipe(prompts, num_frames=1, num_inference_steps=1, output_type="latent")
+        return read[0]
+
+    prompts = ["A red star.", "A purple heart floats up by the sea.", "A blue circle jumps in the snow."]
+    batch = states_of_prompts(prompts)
+    for row, prompt in enumerate(prompts):
+        alone = states_of_prompts(prompt)[0]
+        assert torch.equal(batch[row, -len(alone) :], alone)
 
 
 @pytest.mark.slow

@@ -451,7 +451,7 @@ class LumosModel(LumosPreTrainedModel):
         _check_keywords(type(self), kwargs)
         cache = _one_cache(cache, past_key_values)
         _check_inputs(input_ids, inputs_embeds, attention_mask, position_ids, frame_ids, cache)
-        _check_padding(num_padding, position_ids, attention_mask, is_causal)
+        _check_padding(num_padding, position_ids, attention_mask, is_causal, cache)
         positions, frames = self._complete_layout(input_ids, attention_mask, position_ids, frame_ids, cache, is_causal)
         if inputs_embeds is None:
             inputs_embeds = self.embed_tokens(input_ids)
@@ -525,10 +525,21 @@ class LumosModel(LumosPreTrainedModel):
         num_padding: list[int] | None,
     ) -> torch.Tensor | FrameBlocks | None:
         if num_padding is not None:
-            if self._may_attend_in_blocks(attention_mask):
+            may_attend_in_blocks = self._may_attend_in_blocks(attention_mask)
+            if may_attend_in_blocks and not is_causal:
                 return FrameBlocks.after_padding(num_padding)
             num_keys = inputs_embeds.shape[1] + (0 if cache is None else cache.get_seq_length())
             attention_mask = left_padding_mask(num_padding, num_keys, inputs_embeds.device)
+            # Read back from the device, once per prompt.
+            blocks = (
+                FrameBlocks.from_layout(cast(torch.Tensor, frame_ids), attention_mask)
+                if may_attend_in_blocks
+                else None
+            )
+            if blocks is not None:
+                return blocks
+            if not any(num_padding):
+                attention_mask = None
         if not is_causal and attention_mask is None:
             return None
         # Positions are kept from the mask builders, which take repeated positions for packed sequences.
@@ -606,13 +617,15 @@ def _check_padding(
     position_ids: torch.Tensor | None,
     attention_mask: torch.Tensor | None,
     is_causal: bool,
+    cache: Cache | None,
 ) -> None:
     if num_padding is None:
         return
-    if is_causal or attention_mask is not None or position_ids is None:
+    is_beginning = cache is not None and cache.get_seq_length() == 0
+    if (is_causal and not is_beginning) or attention_mask is not None or position_ids is None:
         raise ValueError(
-            "`num_padding` must be given with `is_causal=False` and `position_ids` only, and instead of `attention_mask`, "
-            f"got it with `is_causal={is_causal}`."
+            "`num_padding` must be given with `is_causal=False` or an empty `past_key_values`, with `position_ids`, and "
+            f"instead of `attention_mask`, got it with `is_causal={is_causal}`."
         )
     if len(num_padding) != position_ids.shape[1]:
         raise ValueError(
@@ -734,9 +747,9 @@ class LumosForCausalLM(LumosPreTrainedModel):
                 frame after a cached prefix does: no mask is built at all, and `frame_ids` are not needed. A 2-D
                 `attention_mask` over prefix and frame still holds.
             num_padding (`list[int]`, *optional*):
-                With `is_causal=False`, how many cached tokens on the left of each row are padding. As a 2-D
-                `attention_mask` that says so, without its cost: every row attends to its own tokens in a call of its
-                own, and no mask is built.
+                With `is_causal=False`, how many cached tokens on the left of each row are padding; with an empty cache,
+                how many of the tokens fed. As a 2-D `attention_mask` that says so, without its cost: every row attends to
+                its own tokens in a call of its own, as it does without padding, and no mask is built.
             cache (`Cache`, *optional*):
                 Another name of `past_key_values`, which transformers has from 5.24 on. Either works with every version.
             kwargs:

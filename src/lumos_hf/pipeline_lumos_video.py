@@ -268,7 +268,7 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
         Args:
             prompt (`str` or `list[str]`, *optional*):
                 What is to be seen; a list makes a batch, whose rows equal single calls in float32. (In half precision
-                products of other shapes round in other ways, so rows differ as another seed would make them differ.)
+                products of other shapes may round in other ways: rows differ then as another seed would make them differ.)
             negative_prompt (`str` or `list[str]`, *optional*):
                 Guidance leads away from it, instead of away from no prompt at all, which is what None and an empty
                 string stand for. Of no effect without guidance.

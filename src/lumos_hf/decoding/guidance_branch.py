@@ -67,7 +67,7 @@ class GuidanceBranch:
         call_eagerly(
             transformer,
             input_ids=ids[:, :length],
-            attention_mask=None if self._attention_mask is None else self._attention_mask[:, :length],
+            num_padding=self._num_padding or [0] * len(prefixes),
             position_ids=self._position_ids[:, :, :length],
             frame_ids=frame_ids[:, :length],
             cache=self.cache,
