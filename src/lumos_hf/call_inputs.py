@@ -304,8 +304,7 @@ class CallInputs:
         check("temporal_tile_size", self.temporal_tile_size, 1 + temporal_compression)
         tile_size = cast(int, self.temporal_tile_size)
         if self.temporal_overlap is None:
-            # Half of the latent frames of a tile.
-            self.temporal_overlap = 1 + (tile_size - 1) // temporal_compression // 2 * temporal_compression
+            self.temporal_overlap = 1
         check("temporal_overlap", self.temporal_overlap, 1)
         if self.temporal_overlap >= tile_size:
             raise ValueError(

@@ -342,7 +342,8 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
                 Pixel frames of a sequence, `1 + 4k`: a longer video rolls. None stands for the checkpoint's default number
                 of frames, which it was trained for.
             temporal_overlap (`int`, *optional*):
-                Pixel frames, `1 + 4k`, that a new sequence of a video that rolls begins with. None stands for about half.
+                Pixel frames, `1 + 4k`, that a new sequence of a video that rolls begins with. None stands for 1: it goes on
+                as from an image.
 
         Examples:
 
