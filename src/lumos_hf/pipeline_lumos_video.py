@@ -85,7 +85,8 @@ class LumosPipelineOutput(BaseOutput):
     Args:
         frames (`list[list[PIL.Image.Image]]`, `np.ndarray`, `torch.Tensor`):
             By `output_type`: `"pil"` a list of frames per video; `"np"` `(B, frames, height, width, 3)` and `"pt"`
-            `(B, frames, 3, height, width)`, float32 in [0, 1]; `"latent"` the codes `(B, t, h, w)`, int64.
+            `(B, frames, 3, height, width)`, float32 in [0, 1]; `"latent"` the codes `(B, t, h, w)`, int64, which the video
+            tokenizer decodes in one piece unless the video rolled.
     """
 
     frames: list[list[PIL.Image.Image]] | np.ndarray | torch.Tensor

@@ -1,6 +1,7 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
 """A session goes on, back and aside, and into another process, to the same bits."""
 
+import json
 import math
 import subprocess
 import sys
@@ -8,8 +9,10 @@ import sys
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from tiny_pipelines import PROMPT_IDS, SMALL, ForwardCalls, H, W, build_pipeline, codes_of, generators
 
+from lumos_hf.decoding.session_file import FORMAT, checkpoint_fingerprint
 from lumos_hf.pipeline_lumos_video import LumosVideoPipeline
 from lumos_hf.token_layout import UNKNOWN_CODE
 
@@ -192,6 +195,18 @@ def test_files_that_are_no_session_of_this_checkpoint(code_pipe, tmp_path):
         (b"", "`path` must be a whole file of a session"),
     ):
         path.write_bytes(content)
+        with pytest.raises(ValueError, match=message):
+            code_pipe.load_session(path)
+    for tensors, metadata, message in (
+        ({}, None, "`path` must be a file of a session, got .* which is another one"),
+        ({}, {"settings": "{"}, "`path` must be a whole file of a session"),
+        ({}, {"settings": "{}"}, "`path` must be a whole file of a session"),
+        ({}, {"settings": None}, "`path` must be a whole file of a session, got .* which misses"),
+    ):
+        if metadata is not None:
+            known = {"checkpoint": checkpoint_fingerprint(code_pipe), "inputs": {}, "layouts": {}}
+            metadata = {"format": FORMAT, "settings": metadata["settings"] or json.dumps(known)}
+        save_file(tensors, path, metadata=metadata)
         with pytest.raises(ValueError, match=message):
             code_pipe.load_session(path)
     with pytest.raises(FileNotFoundError):

@@ -89,6 +89,15 @@ def load_session(pipe: DiffusionPipeline, path: str | os.PathLike) -> VideoSessi
     tensors, settings = _read_session_file(path)
     if settings["checkpoint"] != checkpoint_fingerprint(pipe):
         raise ValueError(f"`path` must be a session of this checkpoint, got '{path}', which is one of another.")
+    try:
+        return _restored_session(pipe, tensors, settings)
+    except KeyError as error:
+        raise ValueError(f"`path` must be a whole file of a session, got '{path}', which misses {error}.") from error
+
+
+def _restored_session(
+    pipe: DiffusionPipeline, tensors: dict[str, torch.Tensor], settings: dict[str, Any]
+) -> VideoSession:
     inputs = settings["inputs"]
     approximations = inputs.pop("approximations")
     approximations["guidance_interval"] = tuple(approximations["guidance_interval"])
@@ -133,8 +142,9 @@ def _read_session_file(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor]
             settings = json.loads(metadata["settings"])
             layouts = {name: torch.tensor(axes).argsort().tolist() for name, axes in settings["layouts"].items()}
             tensors = {name: file.get_tensor(name).permute(layouts[name]) for name in file.keys()}
+            settings["checkpoint"]
         return tensors, settings
-    except SafetensorError as error:
+    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise ValueError(f"`path` must be a whole file of a session, got '{path}': {error}") from error
 
 
