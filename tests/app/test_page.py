@@ -1,11 +1,14 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
 """The running app, called by script."""
 
+import asyncio
 import gc
 import resource
+import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import PIL.Image
@@ -13,8 +16,10 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from lumos_hf import demo_checkpoint
 from lumos_hf.cli import app
 from lumos_hf.media import frame_grid, read_settings
+from lumos_hf.serving import JobLimits, JobRunner
 
 
 pytestmark = pytest.mark.slow
@@ -77,6 +82,20 @@ def test_twenty_visitors_with_three_calls_each_get_their_own(visit, demo_pipe, t
             assert np.array_equal(np.asarray(picture), np.asarray(frame_grid(frames)))
         assert (read_settings(path)["seed"], read_settings(path)["prompt"]) == (seed, PROMPTS[seed % 3])
     assert after <= before * 1.05
+
+
+def test_a_video_is_not_continued_beyond_the_limit(demo_pipe):
+    gradio = pytest.importorskip("gradio", reason="gradio, of the extra `app`, is not installed")
+    from lumos_hf.app.clips import Clip
+    from lumos_hf.app.page import Page
+
+    clip = Clip([PIL.Image.new("RGB", (128, 128))] * 17, fps=8)
+    with JobRunner(demo_pipe, JobLimits(max_area=128 * 128, max_num_frames=17)) as runner:
+        page = Page(runner, demo_checkpoint())
+        settings = [component.value for component in page.settings.values()]
+        continued = page._continue(SimpleNamespace(session_hash="me"), clip, PROMPTS[0], *settings)
+        with pytest.raises(gradio.Error, match="too long.*at most 17 here, got 21"):
+            asyncio.run(anext(continued))
 
 
 def test_only_loopback_is_listened_on(address):

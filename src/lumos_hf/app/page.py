@@ -199,7 +199,11 @@ class Page:
             show_progress="hidden",
         )
         self.edit.click(
-            self._edit, [self.clip, self.editor, self.prompt, *settings], outputs, api_visibility="private"
+            self._edit,
+            [self.clip, self.editor, self.prompt, *settings],
+            outputs,
+            api_visibility="private",
+            show_progress="hidden",
         )
         self.upload.upload(
             self._show_upload,
@@ -226,11 +230,12 @@ class Page:
         arguments = self._arguments(prompt, settings)
         num_given = min(1 + self._frame_step, 1 + (len(clip.frames) - 1) // self._frame_step * self._frame_step)
         first = len(clip.frames) - num_given
-        arguments |= {
-            "video": clip.frames[first:],
-            "num_frames": max(arguments["num_frames"], num_given + self._frame_step),
-            **self._size(clip),
-        }
+        num_frames = max(arguments["num_frames"] or 0, num_given + self._frame_step)
+        try:
+            self.runner.limits.check(**self._size(clip), num_frames=first + num_frames)
+        except ValueError as error:
+            raise gr.Error(f"The video would be too long: {error}", print_exception=False) from error
+        arguments |= {"video": clip.frames[first:], "num_frames": num_frames, **self._size(clip)}
         async for updates in self._make(arguments, clip.frames[:first], request, clip):
             yield updates
 
@@ -261,7 +266,10 @@ class Page:
             )
         except ValueError as error:
             raise gr.Error(str(error), print_exception=False) from error
-        return {**self._idle(), **await asyncio.to_thread(self._shown, clip, Path(path).name), self.progress: ""}
+        # The files are those of what was there before.
+        downloads = dict.fromkeys(self.downloads.values(), gr.update(interactive=False))
+        shown = await asyncio.to_thread(self._shown, clip, Path(path).name)
+        return {**self._idle(), **shown, **downloads, self.progress: ""}
 
     def _stop(self, request: gr.Request) -> None:
         for job in list(self._jobs.get(str(request.session_hash), ())):
