@@ -523,13 +523,18 @@ def as_list(value: str | list[str], length: int = 1) -> list[str]:
     return [value] * length if isinstance(value, str) else value
 
 
-def warn_of_unknown_words(tokenizer: PreTrainedTokenizerBase, captions: list[str]) -> None:
-    """Says once which words of captions a tokenizer with an unknown token has no other token for."""
+def unknown_words(tokenizer: PreTrainedTokenizerBase, captions: list[str]) -> list[str]:
+    """The words of captions that a tokenizer with an unknown token has no other token for."""
     unknown_id = tokenizer.unk_token_id
     if unknown_id is None:
-        return
+        return []
     words = dict.fromkeys(word for caption in captions for word in re.findall(r"\w+", caption))
-    unknown = [word for word in words if unknown_id in tokenizer(word, add_special_tokens=False).input_ids]
+    return [word for word in words if unknown_id in tokenizer(word, add_special_tokens=False).input_ids]
+
+
+def warn_of_unknown_words(tokenizer: PreTrainedTokenizerBase, captions: list[str]) -> None:
+    """Says once which words of captions a tokenizer does not know."""
+    unknown = unknown_words(tokenizer, captions)
     if unknown:
         _warn_once(
             f"`prompt` has words that the checkpoint does not know: {', '.join(unknown)}. "

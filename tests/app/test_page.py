@@ -33,7 +33,7 @@ def visit(address):
     client = pytest.importorskip("gradio_client", reason="gradio, of the extra `app`, is not installed")
 
     def visit(directory):
-        return client.Client(address, verbose=False, download_files=str(directory))
+        return client.Client(address, verbose=False, download_files=str(directory), httpx_kwargs={"timeout": 300})
 
     return visit
 

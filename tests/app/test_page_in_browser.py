@@ -185,6 +185,15 @@ def test_bad_requests_are_told_and_the_page_goes_on(visitor):
     wait_for_end(page)
 
 
+def test_words_that_are_not_known_are_told(visitor):
+    page = visitor()
+    choose_steps(page, 2)
+    generate(page, "A red zebra jumps in the snow.")
+    page.wait_for_selector(".toast-body")
+    assert "does not know: zebra." in toast(page)
+    wait_for_end(page)
+
+
 def test_two_visitors_take_turns_and_see_their_own(visitor, tmp_path):
     pages = [visitor(), visitor(PHONE)]
     prompts = ["A red star jumps in the snow.", "A blue circle rises at night."]

@@ -19,6 +19,7 @@ from typing import Any
 
 import gradio as gr
 
+from ..call_inputs import unknown_words
 from ..demo import demo_checkpoint, known_words
 from ..generation_defaults import check_settings, resolve_default
 from ..generation_record import generation_record
@@ -284,6 +285,7 @@ class Page:
                 self.runner.change_prompt(job, prompt)
         except ValueError as error:
             raise gr.Error(str(error), print_exception=False) from error
+        self._warn_of_unknown_words(prompt)
         gr.Info("The video goes on with this prompt from the next latent frame on.", duration=3)
 
     # Jobs
@@ -297,6 +299,7 @@ class Page:
             job = self.runner.submit(str(request.session_hash), arguments, seed)
         except (ValueError, QueueFull) as error:
             raise gr.Error(str(error), print_exception=False) from error
+        self._warn_of_unknown_words(job.arguments["prompt"])
         jobs = self._jobs.setdefault(job.client, set())
         jobs.add(job)
         try:
@@ -347,6 +350,11 @@ class Page:
             self.downloads[ending]: gr.DownloadButton(value=path, interactive=True) for ending, path in files.items()
         }
         return {**ended, **self._shown(clip, record["prompt"]), **downloads}
+
+    def _warn_of_unknown_words(self, prompt: str) -> None:
+        words = unknown_words(self.pipe.tokenizer, [prompt])
+        if words:
+            gr.Warning(f"The checkpoint does not know: {html.escape(', '.join(words))}.")
 
     # What is shown
 
