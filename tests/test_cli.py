@@ -236,6 +236,7 @@ def red_clip(num_frames):
     return [PIL.Image.new("RGB", (64, 32), (25 * index, 0, 0)) for index in range(num_frames)]
 
 
+@pytest.mark.slow
 def test_a_video_is_edited_where_its_mask_is_white(checkpoint):
     write_media("clip.gif", red_clip(5), fps=10)
     mask = np.zeros((32, 64), np.uint8)
@@ -271,6 +272,7 @@ def test_a_video_is_edited_where_its_mask_is_white(checkpoint):
         assert not np.array_equal(np.asarray(same), np.asarray(other))
 
 
+@pytest.mark.slow
 def test_a_video_goes_on_past_the_length_of_the_checkpoint_with_another_prompt(checkpoint):
     """Written to an mp4 while it is made."""
     write_media("clip.mp4", red_clip(9), fps=8)

@@ -442,6 +442,7 @@ def approximate_codes(pipe, name, **options):
     return codes_of(pipe, approximations=DecodingApproximations(**APPROXIMATIONS[name]), **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "values",
     [
@@ -807,6 +808,7 @@ def test_pipeline_callbacks_name_their_tensors(code_pipe):
 # Streams
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output_type", ["pil", "np", "pt", "latent"])
 @pytest.mark.parametrize("num_given", [0, 1, 2])
 def test_a_stream_gives_the_frames_of_a_call(pipe, output_type, num_given):

@@ -91,6 +91,7 @@ def test_what_later_frames_see_of_given_codes(code_pipe):
     assert (in_part == mask_token_id).sum() == is_masked.sum() + H
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
 def test_a_batch_equals_single_calls_for_unlike_holes(either_pipe, guidance_scale):
     """Also where a row has nothing to make in a frame: its random numbers and its temperature wait."""

@@ -138,6 +138,7 @@ def test_touched_codes():
     assert touched_codes(mask, 8, 4).nonzero().tolist() == [[0, 0, 0, 0], [0, 1, 1, 7], [0, 2, 3, 0]]
 
 
+@pytest.mark.slow
 def test_a_batch_equals_single_calls_for_unlike_masks(pipe):
     masks = [[box(0, 32, 8 * row, 8 * row + 9)] * (NUM_FRAMES if row % 2 else 1) for row in range(4)]
     options = {"output_type": "latent", "num_frames": 13}

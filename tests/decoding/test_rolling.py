@@ -102,6 +102,7 @@ def test_batches_of_long_videos_with_unlike_holes_and_segments(pipe):
     assert torch.equal(batch[:, :6][latents != UNKNOWN_CODE], latents[latents != UNKNOWN_CODE])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_given", [3, 4, 7])
 def test_long_given_videos_go_on(pipe, num_given):
     video = [random_image(32, 64, seed=index) for index in range(1 + 4 * (num_given - 1))]

@@ -18,6 +18,7 @@ from lumos_hf.evaluation.sample_media import read_strip, write_strip
 from lumos_hf.evaluation.score import README_MOVEMENT, README_SPEC, README_STILL, tasks
 
 
+@pytest.mark.slow
 def test_the_plan_has_the_seeds_that_the_figures_of_the_card_come_from():
     samples = plan_demo(tasks())
     assert len(samples) == 200 + 100 + 4 * 100 + 12

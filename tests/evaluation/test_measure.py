@@ -33,6 +33,7 @@ def test_true_clips_score_one(observed):
     assert scores["background_constancy"] > 0.9999
 
 
+@pytest.mark.slow
 def test_wrong_prompts_score_chance(observed):
     specs, observations = observed
     scores = summarise(specs, observations[1:] + observations[:1])

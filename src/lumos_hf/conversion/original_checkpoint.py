@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 from ..configuration_lumos import LumosConfig
 from ..cosmos_video_tokenizer import CosmosVideoTokenizer
 from ..files import read_json
-from ..generation_defaults import OFFICIAL_DEFAULTS
+from ..generation_defaults import OFFICIAL_DEFAULTS, check_settings
 from ..hub.model_card import model_card
 from ..hub.pipeline_repository import write_model_code
 from ..modeling_lumos import LumosForCausalLM
@@ -136,12 +136,13 @@ def convert_original_checkpoint(
 
 
 def check_defaults(defaults: Mapping[str, int | float]) -> dict[str, int | float]:
-    """The same, if all of them have an official value; raises `ValueError` otherwise."""
+    """The same, if all of them have an official value and are what they may be; raises `ValueError` otherwise."""
     unknown = sorted(set(defaults) - set(OFFICIAL_DEFAULTS))
     if unknown:
         raise ValueError(
             f"`pipeline_defaults` must be among {', '.join(OFFICIAL_DEFAULTS)}, got {', '.join(unknown)}."
         )
+    check_settings(**cast(dict[str, Any], defaults))
     return dict(defaults)
 
 
