@@ -533,9 +533,10 @@ def test_any_number_of_processes_may_begin_at_once(few_clips, few_output, tmp_pa
 def begin(output, number, barrier):
     clips = [ListedClip(f"{number}.png", "a red star")]
     directory = TokenizedDirectory(output)
+    settings = {"seed": 0, "clips_per_shard": 1, "tokenizer_checksum": "0"}
     barrier.wait()
     try:
-        directory.begin_or_resume({"num_shards": 1, "settings": {"seed": 0}}, clips)
+        directory.begin_or_resume({"num_shards": 1, "num_clips": 1, "settings": settings}, clips)
         os._exit(0)
     except ValueError:
         os._exit(3)
