@@ -160,6 +160,17 @@ def meet_a_closed_port(directory: str) -> dict:
     return {"messages": results, "seconds": time.monotonic() - start}
 
 
+def evaluate(directory: str) -> dict:
+    """Samples of a checkpoint on the Hub, and what the run says of where it came from."""
+    prompts = Path(directory, "prompts.json")
+    prompts.write_text(json.dumps({"A star.mp4": PROMPT}))
+    size = ["--height", "32", "--width", "32", "--num-frames", "1", "--steps", "1", "--num-samples", "1"]
+    command = ["evaluate", "vbench-t2v", "--model", "someone/lumos", "--prompts", str(prompts), *size]
+    result = CliRunner().invoke(app, [*command, "--output", str(Path(directory, "run"))])
+    content = json.loads(Path(directory, "run", "run.json").read_text()) if result.exit_code == 0 else {}
+    return {"output": result.output, "revision": content.get("made_by", {}).get("revision")}
+
+
 if __name__ == "__main__":
     function, *arguments = sys.argv[1:]
     print(json.dumps(globals()[function](*arguments)))

@@ -87,6 +87,14 @@ def test_failures_are_told_and_recovered_from(hub, machine, pipe, tmp_path):
     assert sorted(mixed) == ["transformer/model.bf16.safetensors", "vqvae/diffusion_pytorch_model.safetensors"]
 
 
+def test_a_run_of_samples_names_the_commit_of_its_checkpoint(hub, machine, pipe, tmp_path):
+    pipe.save_pretrained(tmp_path / "pipe")
+    repository = hub.add("someone/lumos", tmp_path / "pipe")
+    result = machine.run("client.py", "evaluate", tmp_path)
+    assert result["revision"] == repository.branches["main"], result["output"]
+    assert (tmp_path / "run" / "samples" / "A star-0.mp4").is_file()
+
+
 def test_lora_weights_of_repositories(hub, machine, pipe, tmp_path):
     pipe.save_pretrained(tmp_path / "pipe")
     trained = LumosVideoPipeline.from_pretrained(tmp_path / "pipe")
