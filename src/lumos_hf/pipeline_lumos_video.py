@@ -39,7 +39,6 @@ from .decoding.approximations import DecodingApproximations
 from .decoding.masks import MaskInput
 from .decoding.prompt_segments import Segments
 from .decoding.session import CallState, VideoSession, calling_back
-from .decoding.session_file import load_session
 from .generation_defaults import check_settings, resolve_default
 from .hub.lora_loader import LumosLoraLoaderMixin
 from .hub.pipeline_repository import PipelineRepositoryMixin
@@ -463,7 +462,7 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
         Raises:
             ValueError: if the file cannot be read whole, or is of another checkpoint.
         """
-        return load_session(self, path)
+        return VideoSession.load(self, path)
 
     def tokenize_prompt(
         self,

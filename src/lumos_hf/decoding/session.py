@@ -28,6 +28,7 @@ from ..hub.lora_loader import lora_scale
 from ..token_layout import UNKNOWN_CODE, frame_length, num_latent_frames, video_duration, video_header_ids
 from .frame_decoder import DecoderMark, FrameDecoder
 from .given_clip import GivenClip, read_given_clip
+from .session_file import read_session, save_session, whole_session
 
 
 Generators = torch.Generator | list[torch.Generator] | None
@@ -492,10 +493,22 @@ class VideoSession:
         Raises:
             ValueError: for a session that draws from the default generator of torch, whose state is not its own.
         """
-        # The file knows the session.
-        from .session_file import save_session
-
         save_session(self, path)
+
+    @classmethod
+    def load(cls, pipe: DiffusionPipeline, path: str | os.PathLike) -> "VideoSession":
+        """See [`LumosVideoPipeline.load_session`]."""
+        saved = read_session(pipe, path)
+        with whole_session(path):
+            session = cls(
+                pipe,
+                saved.inputs,
+                (saved.given, saved.settings["height"], saved.settings["width"]),
+                makes_pixels=saved.settings["makes_pixels"],
+                max_rewind=saved.settings["max_rewind"],
+            )
+            session.import_state(saved.tensors, saved.settings)
+        return session
 
     def export_state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """Tensors by name, and what JSON can hold: all that `import_state` of a session with the same inputs needs."""

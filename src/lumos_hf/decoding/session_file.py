@@ -5,8 +5,10 @@ import hashlib
 import json
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
@@ -17,8 +19,10 @@ from ..call_inputs import CallInputs
 from ..files import whole_file
 from .approximations import DecodingApproximations, resolve_approximations
 from .given_clip import GivenClip
-from .session import VideoSession
 
+
+if TYPE_CHECKING:
+    from .session import VideoSession
 
 FORMAT = "lumos_hf session 1"
 
@@ -61,7 +65,24 @@ def checkpoint_fingerprint(pipe: DiffusionPipeline) -> str:
     return digest.hexdigest()
 
 
-def save_session(session: VideoSession, path: str | os.PathLike) -> None:
+class SavedSession(NamedTuple):
+    """
+    What a file says of a session.
+
+    Args:
+        inputs: of its call, completed.
+        given: what it began with.
+        tensors: of its state.
+        settings: the rest of its state.
+    """
+
+    inputs: CallInputs
+    given: GivenClip
+    tensors: dict[str, torch.Tensor]
+    settings: dict[str, Any]
+
+
+def save_session(session: "VideoSession", path: str | os.PathLike) -> None:
     """
     Writes all that it takes to go on with a session to the same bits.
 
@@ -84,20 +105,32 @@ def save_session(session: VideoSession, path: str | os.PathLike) -> None:
         save_file(tensors, partial, metadata={"format": FORMAT, "settings": json.dumps(settings)})
 
 
-def load_session(pipe: DiffusionPipeline, path: str | os.PathLike) -> VideoSession:
-    """See [`LumosVideoPipeline.load_session`]."""
+def read_session(pipe: DiffusionPipeline, path: str | os.PathLike) -> SavedSession:
+    """
+    Reads what [`save_session`] wrote.
+
+    Raises:
+        ValueError: if it is no such file, not a whole one, or one of another checkpoint than that of `pipe`.
+    """
     tensors, settings = _read_session_file(path)
     if settings["checkpoint"] != checkpoint_fingerprint(pipe):
         raise ValueError(f"`path` must be a session of this checkpoint, got '{path}', which is one of another.")
+    with whole_session(path):
+        return _parts_of_session(pipe, tensors, settings)
+
+
+@contextmanager
+def whole_session(path: str | os.PathLike) -> Iterator[None]:
+    """Says of what is missing which file it was to be in."""
     try:
-        return _restored_session(pipe, tensors, settings)
+        yield
     except KeyError as error:
         raise ValueError(f"`path` must be a whole file of a session, got '{path}', which misses {error}.") from error
 
 
-def _restored_session(
+def _parts_of_session(
     pipe: DiffusionPipeline, tensors: dict[str, torch.Tensor], settings: dict[str, Any]
-) -> VideoSession:
+) -> SavedSession:
     inputs = settings["inputs"]
     approximations = inputs.pop("approximations")
     approximations["guidance_interval"] = tuple(approximations["guidance_interval"])
@@ -122,15 +155,7 @@ def _restored_session(
         touched=tensors["given.touched"].to(codes.device) if "given.touched" in tensors else None,
         weights=tensors.get("given.weights"),
     )
-    session = VideoSession(
-        pipe,
-        replace(call_inputs, strength=strength),
-        (given, settings["height"], settings["width"]),
-        makes_pixels=settings["makes_pixels"],
-        max_rewind=settings["max_rewind"],
-    )
-    session.import_state(tensors, settings)
-    return session
+    return SavedSession(replace(call_inputs, strength=strength), given, tensors, settings)
 
 
 def _read_session_file(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
