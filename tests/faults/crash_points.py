@@ -10,6 +10,7 @@ FFmpeg, parquet) are seen when their files are renamed, not while they write.
 import builtins
 import io
 import os
+import resource
 import signal
 import sys
 import traceback
@@ -49,6 +50,30 @@ def run_terminated_before(action: Callable[[], object], operation: int) -> int:
     os.close(writer)
     os.close(reader)
     return os.waitstatus_to_exitcode(status)
+
+
+def run_with_largest_file(action: Callable[[], object], limit: int) -> bool:
+    """
+    Runs an action for which no file grows beyond so many bytes, which stands for a disk that is full by then, also for writers
+    in compiled code; whether it ended without an error.
+    """
+    pid = os.fork()
+    if pid != 0:
+        return os.waitpid(pid, 0)[1] == 0
+    status = 3
+    try:
+        # What the tests' output is caught in is a file as well.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+        sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+        action()
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
 
 
 def spread(count: int, most: int) -> list[int]:

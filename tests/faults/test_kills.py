@@ -1,5 +1,5 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
-"""Whatever writes files is killed at its file operations, and started again."""
+"""Whatever writes files is killed at its file operations, or finds the disk full, and is started again."""
 
 import os
 import runpy
@@ -27,11 +27,19 @@ from lumos_hf.media import write_media
 from lumos_hf.training import tokenize_dataset
 
 from .conftest import random_pipeline
-from .crash_points import count_operations, run_killed_before, run_terminated_before, snapshot, spread
+from .crash_points import (
+    count_operations,
+    run_killed_before,
+    run_terminated_before,
+    run_with_largest_file,
+    snapshot,
+    spread,
+)
 
 
 # LUMOS_MOST_KILLS makes a longer campaign of it.
 MOST_KILLS = int(os.environ.get("LUMOS_MOST_KILLS", 25))
+MOST_FULL_DISKS = 6
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -44,10 +52,11 @@ def frames_of(value: int) -> list[Image.Image]:
 
 def kill_everywhere(action, directory, start, *, is_intact, read=snapshot):
     """
-    Runs `action` on copies of `start` in `directory`, killed at each of its operations, then once more to its end.
+    Runs `action` on copies of `start` in `directory`, killed at each of its operations or with files that cannot grow to their
+    size, then once more to its end.
 
-    `is_intact` gets the files a kill leaves. The second run must end as an unbroken one, by what `read`
-    makes of the directory, and leave nothing else.
+    `is_intact` gets the files that are left. The second run must end as an unbroken one, by what `read` makes of the directory,
+    and leave nothing else.
     """
 
     def reset():
@@ -59,7 +68,9 @@ def kill_everywhere(action, directory, start, *, is_intact, read=snapshot):
     count_operations(action)
     reset()
     count = count_operations(action)
-    expected = read(directory)
+    expected, before = read(directory), snapshot(start)
+    written = [content for name, content in snapshot(directory).items() if content and before.get(name) != content]
+    sizes = sorted(set(map(len, written)))
     assert count > 0 and expected != read(start)
     points = spread(count, MOST_KILLS)
     for point in points:
@@ -68,7 +79,14 @@ def kill_everywhere(action, directory, start, *, is_intact, read=snapshot):
         assert is_intact(), f"broken by a kill before operation {point} of {count}"
         count_operations(action)
         assert read(directory) == expected, f"another end after a kill before operation {point} of {count}"
-    print(f"{len(points)} kills at {count} operations")
+    limits = [sizes[index] - 1 for index in spread(len(sizes), MOST_FULL_DISKS)]
+    for limit in limits:
+        reset()
+        assert not run_with_largest_file(action, limit), f"no error with files of at most {limit} bytes"
+        assert is_intact(), f"broken by files that end at {limit} bytes"
+        count_operations(action)
+        assert read(directory) == expected, f"another end after files that ended at {limit} bytes"
+    print(f"{len(points)} kills at {count} operations, {len(limits)} full disks")
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.gif", "a.png"])
