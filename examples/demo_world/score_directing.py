@@ -253,19 +253,12 @@ def score_switches(pipe: LumosVideoPipeline, count: int, is_chosen: Chosen) -> t
     rows["control: the next clip's prompts"] = rows["switched"][1:] + rows["switched"][:1]
     report = {}
     for name, clips in rows.items():
-        right = np.array(
-            [
-                [_is_right(spec, window_of(clip, index)) for index, spec in enumerate(story.windows)]
-                for story, clip in zip(items, clips, strict=True)
-            ]
-        )
-        jumps = [jump_at_joins(clip, story) for story, clip in zip(items, clips, strict=True)]
+        right = _right_windows(items, clips)
         report[name] = {
             "before the switch": float(right[:, 0].mean()),
             "after it": float(right[:, 1].mean()),
             "both": float(right.all(1).mean()),
-            "jump at the join": float(np.mean([at for at, _ in jumps])),
-            "change elsewhere": float(np.mean([elsewhere for _, elsewhere in jumps])),
+            **_mean_changes(items, clips, "jump at the join"),
         }
     return report, rows["switched"][:6]
 
@@ -284,23 +277,30 @@ def score_long_clips(
     }
     report = {}
     for name, clips in rows.items():
-        right = np.array(
-            [
-                [_is_right(spec, window_of(clip, index)) for index, spec in enumerate(story.windows)]
-                for story, clip in zip(items, clips, strict=True)
-            ]
-        )
-        jumps = [jump_at_joins(clip, story) for story, clip in zip(items, clips, strict=True)]
+        right = _right_windows(items, clips)
         report[name] = {
             "first window": float(right[:, 0].mean()),
             "last window": float(right[:, -1].mean()),
             "all windows": float(right.mean()),
             "clips right throughout": float(right.all(1).mean()),
             "background_constancy": float(np.mean([observe(clip).background_constancy for clip in clips])),
-            "jump at joins": float(np.mean([at for at, _ in jumps])),
-            "change elsewhere": float(np.mean([elsewhere for _, elsewhere in jumps])),
+            **_mean_changes(items, clips, "jump at joins"),
         }
     return report, made[:6]
+
+
+def _right_windows(items: Sequence[Story], clips: Sequence[np.ndarray]) -> np.ndarray:
+    """Whether each window of each clip is right, `(clips, windows)`."""
+    rows = [
+        [_is_right(spec, window_of(clip, index)) for index, spec in enumerate(story.windows)]
+        for story, clip in zip(items, clips, strict=True)
+    ]
+    return np.array(rows)
+
+
+def _mean_changes(items: Sequence[Story], clips: Sequence[np.ndarray], name_of_joins: str) -> dict[str, float]:
+    at_joins, elsewhere = zip(*(jump_at_joins(clip, story) for story, clip in zip(items, clips, strict=True)))
+    return {name_of_joins: float(np.mean(at_joins)), "change elsewhere": float(np.mean(elsewhere))}
 
 
 def _true_clip(story: Story) -> np.ndarray:
