@@ -8,6 +8,7 @@ import pytest
 import torch
 from tiny_models import tiny_config
 
+from lumos_hf.compiled_modules import without_graphs
 from lumos_hf.modeling_lumos import LumosForCausalLM
 from lumos_hf.pipeline_lumos_video import LumosVideoPipeline
 from lumos_hf.scheduling_mask_decoding import MaskDecodingScheduler
@@ -65,6 +66,19 @@ def test_one_graph_serves_all_steps_frames_branches_and_calls(pipe):
     with torch.compiler.set_stance("fail_on_recompile"):
         for call, codes in zip(calls[1:], expected[1:], strict=True):
             assert torch.equal(codes_of(pipe, *call), codes)
+    assert len(recorder.graphs) == 1
+
+
+def test_calls_that_overlap_leave_compiling_as_it_was(pipe):
+    pipe.transformer.compile(backend="eager")
+    first, second = without_graphs(pipe.transformer), without_graphs(pipe.transformer)
+    # As in two threads that take turns.
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    second.__exit__(None, None, None)
+    recorder = GraphRecorder()
+    torch.compile(lambda x: x + 1, backend=recorder)(torch.ones(1))
     assert len(recorder.graphs) == 1
 
 

@@ -10,7 +10,6 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast, overload
 
@@ -23,7 +22,7 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import nn
 
 from .argument_checks import check_integer
-from .compiled_modules import is_compiled
+from .compiled_modules import is_compiled, without_graphs
 from .cosmos_blocks import (
     CosmosDecoder3d,
     CosmosEncoder3d,
@@ -587,7 +586,7 @@ class CosmosVideoTokenizer(ModelMixin, AutoencoderMixin, ConfigMixin):  # type: 
         if past is None:
             return self.decoder(latents)
         # A compiled decoder would be compiled again for every number of frames that are remembered.
-        with torch.compiler.set_stance("force_eager") if is_compiled(self.decoder) else nullcontext():
+        with without_graphs(self.decoder):
             video = self.decoder(latents, past)
         past.add(codes)
         return video

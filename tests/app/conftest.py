@@ -30,8 +30,9 @@ def address(demo_pipe):
         blocks.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def browser():
+    """For each test its own, since its event loop runs in the thread of the tests for as long as it is there."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     program = next(filter(None, map(shutil.which, BROWSERS)), None)
     if program is None:

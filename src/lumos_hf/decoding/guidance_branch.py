@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..compiled_modules import is_compiled
+from ..compiled_modules import is_compiled, without_graphs
 from ..frame_attention import left_padding_mask
 from ..modeling_lumos import LumosCausalLMOutput, LumosForCausalLM
 from ..token_layout import derive_layout
@@ -168,10 +168,10 @@ class GuidanceBranch:
         self._num_whole = int(self._history.window)
 
 
-@torch.compiler.set_stance("force_eager")
 def call_eagerly(transformer: LumosForCausalLM, **inputs: Any) -> LumosCausalLMOutput:
     """The transformer without its compiled graph, for inputs whose shapes change from call to call."""
-    return transformer(**inputs)
+    with without_graphs(transformer):
+        return transformer(**inputs)
 
 
 def _join_left_padded(prefixes: list[list[int]], visual_ids: torch.Tensor) -> tuple[torch.Tensor, list[int] | None]:
