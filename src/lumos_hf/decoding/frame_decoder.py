@@ -426,7 +426,8 @@ class FrameDecoder:
         """Guided logits of the visual codes, with one product instead of two where the output head is linear."""
 
         def logits(states: torch.Tensor) -> torch.Tensor:
-            return call_eagerly(self.transformer, last_hidden_state=states, visual_logits_only=True).logits
+            output = call_eagerly(self.transformer, last_hidden_state=states, visual_logits_only=True)
+            return cast(torch.Tensor, output.logits)
 
         if self.transformer.has_plain_head:
             return logits(guide(hidden_states, guidance_scale).to(hidden_states[0].dtype))
