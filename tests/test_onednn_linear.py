@@ -159,6 +159,7 @@ def test_a_pipeline_decodes_the_same_codes():
     assert torch.equal(codes, expected)
 
 
+@pytest.mark.slow
 def test_training_gives_the_same_gradients():
     torch.manual_seed(0)
     model = LumosForCausalLM(tiny_config())

@@ -1291,6 +1291,7 @@ def test_defaults_and_left_out_components_are_saved(code_pipe, tmp_path):
     assert loaded.config.default_width is None
 
 
+@pytest.mark.slow
 def test_shards_and_variants_are_loaded(tmp_path):
     pipe = build_pipeline(tokenizer=None)
     pipe.save_pretrained(tmp_path / "shards", max_shard_size="20KB")

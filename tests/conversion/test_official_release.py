@@ -100,6 +100,7 @@ def test_one_line_for_each_checkpoint(name, official_hub, tmp_path, checkpoint):
     assert not [path for _, path in downloaded if path[:3] in ("1B/", "3B/") and not path.startswith(f"{name}/")]
 
 
+@pytest.mark.slow
 def test_the_tokenizer_of_the_release_stands_in(official_hub, tmp_path):
     del official_hub.repositories[TEXT_TOKENIZER_REPOSITORY.partition("@")[0]]
     assert convert(OFFICIAL_REPOSITORY, "--checkpoint", NAMES[0], "-o", tmp_path / "converted").exit_code == 0
@@ -118,6 +119,7 @@ def test_a_directory_laid_out_like_the_release(official_files, release, tmp_path
 # Saying only what would be done
 
 
+@pytest.mark.slow
 def test_check_only_downloads_and_writes_nothing(official_hub, tmp_path):
     arguments = [OFFICIAL_REPOSITORY, "--checkpoint", NAMES[1], "-o", tmp_path / "converted", "--check-only"]
     result = convert(*arguments)

@@ -125,6 +125,7 @@ def test_videos_of_vbench_t2v(tmp_path, checkpoint):
         assert len(list(container.decode(stream))) == 25
 
 
+@pytest.mark.slow
 def test_the_standard_protocol_makes_25_videos_for_flickering(tmp_path, checkpoint):
     prompts = write_t2v_standard(tmp_path / "standard.json")
     options = ["--prompts", prompts, *SMALL, "--num-frames", 1, "--standard", "--dimensions", "temporal_flickering"]

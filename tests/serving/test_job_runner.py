@@ -152,6 +152,7 @@ def test_a_client_that_comes_later_waits_for_one_job_of_another(runner):
     runner.cancel(running)
 
 
+@pytest.mark.slow
 def test_a_prompt_that_changes_is_that_of_prompt_segments(pipe, runner):
     settings = {**LONG, "num_inference_steps": 40}
     job = runner.submit("me", settings, seed=3)
