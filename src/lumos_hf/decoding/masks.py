@@ -182,8 +182,7 @@ def _as_frames(masks: list[Any], num_frames: int, size: tuple[int, int], height:
 
 def _read_mask_image(mask: Any, size: tuple[int, int], height: int, width: int) -> np.ndarray:
     if _is_array(mask) and mask.dtype in (np.bool_, torch.bool):
-        mask = mask * 255 if isinstance(mask, np.ndarray) else mask.to(torch.uint8) * 255
-        mask = mask.astype(np.uint8) if isinstance(mask, np.ndarray) else mask
+        mask = 255 * (mask.astype(np.uint8) if isinstance(mask, np.ndarray) else mask.to(torch.uint8))
     image = read_image("mask", mask)
     if image.size != size:
         raise ValueError(
