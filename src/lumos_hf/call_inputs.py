@@ -6,7 +6,7 @@ import numbers
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
@@ -542,7 +542,8 @@ def warn_of_unknown_words(tokenizer: PreTrainedTokenizerBase, captions: list[str
         )
 
 
-@cache
+# Bounded: a server's clients write ever new prompts.
+@lru_cache(maxsize=1024)
 def _warn_once(message: str) -> None:
     _logger.warning(message)
 

@@ -16,7 +16,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +123,8 @@ def remove_leftovers(directory: str | os.PathLike[str]) -> None:
             path.unlink(missing_ok=True)
 
 
-@cache
+# Bounded: a server writes into ever new directories.
+@lru_cache(maxsize=1024)
 def _clean_once(directory: Path) -> None:
     """What is left behind there is the trace of an earlier run, so that one look per run is enough."""
     remove_leftovers(directory)

@@ -2,6 +2,7 @@
 """The page with the demo checkpoint, served on loopback, and a browser to open it with."""
 
 import shutil
+import tempfile
 
 import pytest
 
@@ -12,6 +13,16 @@ from lumos_hf.serving import JobLimits, JobRunner
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def temporary_directory(tmp_path_factory):
+    """Of the app, and of gradio's client, which leaves directories behind."""
+    with pytest.MonkeyPatch.context() as patch:
+        directory = tmp_path_factory.mktemp("temporary")
+        patch.setattr(tempfile, "tempdir", str(directory))
+        patch.setenv("TMPDIR", str(directory))
+        yield directory
+
+
 @pytest.fixture(scope="session")
 def demo_pipe():
     pipe = LumosVideoPipeline.from_pretrained(demo_checkpoint())
@@ -20,14 +31,15 @@ def demo_pipe():
 
 
 @pytest.fixture(scope="session")
-def address(demo_pipe):
+def address(demo_pipe, temporary_directory):
     """Of the running app."""
     page = pytest.importorskip("lumos_hf.app.page", reason="gradio, of the extra `app`, is not installed")
     limits = JobLimits(max_area=128 * 128, max_num_frames=33, max_queued=64)
-    with JobRunner(demo_pipe, limits) as runner:
-        blocks, address = page.serve_page(runner, demo_checkpoint(), is_quiet=True)
+    with (
+        JobRunner(demo_pipe, limits) as runner,
+        page.served_page(runner, demo_checkpoint(), is_quiet=True) as address,
+    ):
         yield address
-        blocks.close()
 
 
 @pytest.fixture

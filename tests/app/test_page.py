@@ -2,6 +2,7 @@
 """The running app, called by script."""
 
 import asyncio
+import os
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +32,7 @@ SMALL = {"num_frames": 1, "num_inference_steps": 3}
 def visit(address):
     client = pytest.importorskip("gradio_client", reason="gradio, of the extra `app`, is not installed")
 
-    def visit(directory):
+    def visit(directory, address=address):
         return client.Client(address, verbose=False, download_files=str(directory), httpx_kwargs={"timeout": 300})
 
     return visit
@@ -74,18 +75,34 @@ def test_twenty_visitors_with_three_calls_each_get_their_own(visit, demo_pipe, t
         assert (read_settings(path)["seed"], read_settings(path)["prompt"]) == (seed, PROMPTS[seed % 3])
 
 
-def test_a_video_is_not_continued_beyond_the_limit(demo_pipe):
+def test_a_video_is_not_continued_beyond_the_limit(demo_pipe, tmp_path):
     gradio = pytest.importorskip("gradio", reason="gradio, of the extra `app`, is not installed")
     from lumos_hf.app.clips import Clip
     from lumos_hf.app.page import Page
 
     clip = Clip([PIL.Image.new("RGB", (128, 128))] * 17, fps=8)
     with JobRunner(demo_pipe, JobLimits(max_area=128 * 128, max_num_frames=17)) as runner:
-        page = Page(runner, demo_checkpoint())
+        page = Page(runner, demo_checkpoint(), tmp_path)
+        page.clips["me"] = clip
         settings = [component.value for component in page.settings.values()]
-        continued = page._continue(SimpleNamespace(session_hash="me"), clip, PROMPTS[0], *settings)
+        continued = page._continue(SimpleNamespace(session_hash="me"), PROMPTS[0], *settings)
         with pytest.raises(gradio.Error, match="too long.*at most 17 here, got 21"):
             asyncio.run(anext(continued))
+
+
+def test_files_of_an_app_go_with_it(demo_pipe, temporary_directory, visit, tmp_path, monkeypatch):
+    page = pytest.importorskip("lumos_hf.app.page", reason="gradio, of the extra `app`, is not installed")
+    monkeypatch.delenv("GRADIO_TEMP_DIR", raising=False)
+    before = set(temporary_directory.iterdir())
+    with (
+        JobRunner(demo_pipe, JobLimits(max_area=128 * 128, max_num_frames=9)) as runner,
+        page.served_page(runner, demo_checkpoint(), is_quiet=True) as address,
+    ):
+        (room,) = set(temporary_directory.glob("lumos-hf-app-*")) - before
+        downloaded(submit(visit(tmp_path, address), seed=1))
+        assert sorted(path.name for path in room.rglob("lumos-1.*")) == ["lumos-1.gif", "lumos-1.mp4", "lumos-1.png"]
+    assert not room.exists()
+    assert "GRADIO_TEMP_DIR" not in os.environ
 
 
 def test_only_loopback_is_listened_on(address):

@@ -39,6 +39,11 @@ class Clip:
     fps: int
     settings: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def num_bytes(self) -> int:
+        """Of its pixels, in RGB."""
+        return sum(3 * frame.width * frame.height for frame in self.frames)
+
 
 def read_upload(path: str | Path, *, height: int, width: int, max_num_frames: int, fps: int) -> Clip:
     """

@@ -8,12 +8,16 @@ Notable:
 - A [`JobRunner`] does the work, so visitors take turns, and gradio's own queue holds nobody back. A visitor is a session of
   gradio: who leaves has their jobs cancelled.
 - Uploads reach this module as paths and are read by the package's own readers.
+- It may run for months: files lie in a directory of its own that is removed at its end, and what is kept of visitors, on disk
+  and in memory, has an age and a size at which it is dropped.
 """
 
 import asyncio
 import html
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +29,18 @@ from ..generation_defaults import check_settings, resolve_default
 from ..generation_record import generation_record
 from ..serving import Job, JobRunner, JobState, JobStatus, QueueFull
 from .clips import FORMATS, Clip, read_drawing, read_mask, read_upload, show_clip, write_files
+from .kept_data import ClipStore, limited_size, temporary_room
 
 
 MAX_UPLOADED_BYTES = 50 * 1024 * 1024
-# Files that can be downloaded are removed after an hour, which is looked after every ten minutes.
-_FILES = {"frequency": 600, "age": 3600}
+# Seconds: files are removed after an hour, which is looked after every ten minutes.
+_MAX_FILE_AGE, _FILE_AGE_INTERVAL = 3600, 600
+# Before, if there are more bytes of them; looked after every ten seconds.
+_MAX_FILE_BYTES, _FILE_SIZE_INTERVAL = 2 << 30, 10
+# Of clips that visitors can go on from.
+_MAX_CLIP_BYTES = 512 << 20
+# Visitors of whom gradio keeps what their page shows.
+_MAX_SESSIONS = 64
 # The picture to draw on is enlarged to about so many pixels a side.
 _CANVAS = 512
 
@@ -52,20 +63,24 @@ _Updates = dict[Any, Any]
 
 class Page:
     """
-    The page as `blocks`, for [`serve_page`] to serve.
+    The page as `blocks`, for [`served_page`] to serve.
 
     Args:
         runner: makes the videos.
         checkpoint: where its pipeline was loaded from.
+        directory: for files on their way to gradio.
     """
 
-    def __init__(self, runner: JobRunner, checkpoint: str | Path):
+    def __init__(self, runner: JobRunner, checkpoint: str | Path, directory: str | Path):
+        self.directory = directory
+        self.clips = ClipStore(_MAX_CLIP_BYTES)
         self.runner, self.pipe, self.checkpoint = runner, runner.pipe, checkpoint
         self.is_demo = Path(checkpoint) == demo_checkpoint()
         self._examples = _DEMO_EXAMPLES if self.is_demo else _EXAMPLES
         self._jobs: dict[str, set[Job]] = {}
-        delete_cache = (_FILES["frequency"], _FILES["age"])
-        with gr.Blocks(title="Lumos", analytics_enabled=False, delete_cache=delete_cache) as self.blocks:
+        with gr.Blocks(
+            title="Lumos", analytics_enabled=False, delete_cache=(_FILE_AGE_INTERVAL, _MAX_FILE_AGE)
+        ) as self.blocks:
             self._build()
         # The runner has a queue of its own.
         self.blocks.queue(default_concurrency_limit=None)
@@ -73,7 +88,6 @@ class Page:
     # What is on the page
 
     def _build(self) -> None:
-        self.clip = gr.State(None, time_to_live=_FILES["age"])
         gr.Markdown(self._heading(), elem_classes="lumos-head")
         with gr.Row(elem_id="layout"):
             with gr.Column(elem_id="request"):
@@ -183,7 +197,7 @@ class Page:
     def _connect(self) -> None:
         settings = list(self.settings.values())
         outputs = [
-            *(self.clip, self.stage, self.progress, self.further, self.editor, self.record, self.made),
+            *(self.stage, self.progress, self.further, self.editor, self.record, self.made),
             *(self.generate, self.change, self.stop, self.upload, self.continue_, self.edit, *self.downloads.values()),
         ]
         self.generate.click(
@@ -194,14 +208,14 @@ class Page:
         )
         self.continue_.click(
             self._continue,
-            [self.clip, self.prompt, *settings],
+            [self.prompt, *settings],
             outputs,
             api_visibility="private",
             show_progress="hidden",
         )
         self.edit.click(
             self._edit,
-            [self.clip, self.editor, self.prompt, *settings],
+            [self.editor, self.prompt, *settings],
             outputs,
             api_visibility="private",
             show_progress="hidden",
@@ -223,11 +237,9 @@ class Page:
         async for updates in self._make(self._arguments(prompt, settings), [], request):
             yield updates
 
-    async def _continue(
-        self, request: gr.Request, clip: Clip | None, prompt: str, *settings: Any
-    ) -> AsyncIterator[_Updates]:
+    async def _continue(self, request: gr.Request, prompt: str, *settings: Any) -> AsyncIterator[_Updates]:
         """The last frames are given; what was before them stands before the result."""
-        clip = self._existing(clip)
+        clip = self._existing_clip(request)
         arguments = self._arguments(prompt, settings)
         num_given = min(1 + self._frame_step, 1 + (len(clip.frames) - 1) // self._frame_step * self._frame_step)
         first = len(clip.frames) - num_given
@@ -241,9 +253,9 @@ class Page:
             yield updates
 
     async def _edit(
-        self, request: gr.Request, clip: Clip | None, drawing: dict[str, Any] | None, prompt: str, *settings: Any
+        self, request: gr.Request, drawing: dict[str, Any] | None, prompt: str, *settings: Any
     ) -> AsyncIterator[_Updates]:
-        clip = self._existing(clip)
+        clip = self._existing_clip(request)
         layers = (drawing or {}).get("layers") or []
         if not layers:
             raise gr.Error("Draw over the part of the picture that is to be made again.", print_exception=False)
@@ -257,7 +269,7 @@ class Page:
         async for updates in self._make(arguments, [], request, clip):
             yield updates
 
-    async def _show_upload(self, path: str, height: int, width: int) -> _Updates:
+    async def _show_upload(self, request: gr.Request, path: str, height: int, width: int) -> _Updates:
         limits, fps = self.runner.limits, int(self._default("fps"))
         try:
             check_settings(height=height, width=width)
@@ -269,6 +281,7 @@ class Page:
             raise gr.Error(str(error), print_exception=False) from error
         # The files are those of what was there before.
         downloads = dict.fromkeys(self.downloads.values(), gr.update(interactive=False))
+        self.clips[str(request.session_hash)] = clip
         shown = await asyncio.to_thread(self._shown, clip, Path(path).name)
         return {**self._idle(), **shown, **downloads, self.progress: ""}
 
@@ -305,7 +318,7 @@ class Page:
         try:
             async for updates in self._follow(job, before):
                 yield updates
-            with tempfile.TemporaryDirectory(prefix="lumos-") as directory:
+            with tempfile.TemporaryDirectory(dir=self.directory) as directory:
                 yield await asyncio.to_thread(self._finished, job, before, source, directory)
         except OSError as error:
             yield self._idle()
@@ -345,6 +358,7 @@ class Page:
         if job.status.state is not JobState.DONE:
             record["stopped_after"] = len(job.frames)
         clip = Clip(frames, record["fps"], record)
+        self.clips[job.client] = clip
         files = write_files(clip, directory, f"lumos-{job.seed}")
         downloads = {
             self.downloads[ending]: gr.DownloadButton(value=path, interactive=True) for ending, path in files.items()
@@ -380,7 +394,6 @@ class Page:
         canvas = clip.frames[0].convert("RGB")
         factor = max(1, _CANVAS // max(canvas.size))
         return {
-            self.clip: clip,
             self.stage: show_clip(clip.frames, clip.fps, description),
             self.further: gr.update(visible=True),
             self.editor: canvas.resize((canvas.width * factor, canvas.height * factor)),
@@ -403,7 +416,8 @@ class Page:
         arguments["approximations"] = "fast" if arguments.pop("fast") else None
         return {"prompt": prompt, **arguments}
 
-    def _existing(self, clip: Clip | None) -> Clip:
+    def _existing_clip(self, request: gr.Request) -> Clip:
+        clip = self.clips[str(request.session_hash)]
         if clip is None:
             raise gr.Error("There is nothing to go on from yet: make or upload something.", print_exception=False)
         return clip
@@ -447,7 +461,8 @@ def _progress_text(status: JobStatus) -> str:
     return f"{ends[status.state]} after {status.step} steps: {status.num_frames} frames."
 
 
-def serve_page(
+@contextmanager
+def served_page(
     runner: JobRunner,
     checkpoint: str | Path,
     *,
@@ -455,9 +470,9 @@ def serve_page(
     port: int | None = None,
     share: bool = False,
     is_quiet: bool = False,
-) -> tuple[gr.Blocks, str]:
+) -> Iterator[str]:
     """
-    Serves the page from threads of its own, until `close()` of the blocks.
+    Serves the page from threads of its own.
 
     Args:
         runner: makes the videos.
@@ -468,23 +483,36 @@ def serve_page(
         is_quiet: whether gradio prints no addresses.
 
     Returns:
-        the page, and its address.
+        its address.
 
     Raises:
         OSError: if the port is not free.
     """
-    blocks = Page(runner, checkpoint).blocks
+    with temporary_room() as directory:
+        blocks = Page(runner, checkpoint, directory).blocks
+        try:
+            with limited_size(directory, _MAX_FILE_BYTES, _FILE_SIZE_INTERVAL, partial(_forget_files, blocks)):
+                yield _launched(blocks, server_name=host, server_port=port, share=share, quiet=is_quiet)
+        finally:
+            blocks.close()
+
+
+def _forget_files(blocks: gr.Blocks, paths: set[str]) -> None:
+    """Of a file that gradio does not find when its time has come, it would keep the path for good."""
+    for paths_of_component in blocks.temp_file_sets:
+        paths_of_component -= paths
+
+
+def _launched(blocks: gr.Blocks, **options: Any) -> str:
     # No font is fetched from elsewhere.
     theme = gr.themes.Soft(
         primary_hue="indigo", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
     )
     _, address, _ = blocks.launch(
-        server_name=host,
-        server_port=port,
-        share=share,
-        quiet=is_quiet,
+        **options,
         prevent_thread_lock=True,
         max_file_size=MAX_UPLOADED_BYTES,
+        state_session_capacity=_MAX_SESSIONS,
         footer_links=["api", "settings"],
         run_history=False,
         enable_monitoring=False,
@@ -492,4 +520,4 @@ def serve_page(
         theme=theme,
         css_paths=Path(__file__).with_name("page.css"),
     )
-    return blocks, address
+    return address

@@ -63,18 +63,15 @@ def serve_app(
     pipe.set_progress_bar_config(disable=True)
     limits = _limits(pipe, max_area, max_frames, max_steps, max_queued)
 
-    from ..app.page import serve_page
+    from ..app.page import served_page
     from ..serving import JobRunner
 
-    with JobRunner(pipe, limits) as runner:
-        blocks, _ = serve_page(runner, source, host=host, port=port, share=share)
+    with JobRunner(pipe, limits) as runner, served_page(runner, source, host=host, port=port, share=share):
         try:
             while True:
                 time.sleep(3600)
         except KeyboardInterrupt:
             typer.echo("Closing.", err=True)
-        finally:
-            blocks.close()
 
 
 def _limits(
