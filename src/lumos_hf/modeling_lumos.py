@@ -142,24 +142,34 @@ class LumosHeadLayerNorm(nn.Module):
 
     The original model was trained in `num_shards` tensor-parallel shards whose norm weights were not shared: consecutive
     heads of one shard use the same row of `weight` and `bias`, `(num_shards, head_dim)`.
+
+    Under tensor parallelism the states are those of the heads of one rank; the weights are those of all `num_heads`.
     """
 
-    def __init__(self, num_shards: int, head_dim: int):
+    def __init__(self, num_shards: int, head_dim: int, num_heads: int):
         super().__init__()
+        self.heads_per_shard = num_heads // num_shards
         self.weight = nn.Parameter(torch.ones(num_shards, head_dim))
         self.bias = nn.Parameter(torch.zeros(num_shards, head_dim))
 
-    def forward(self, states_BLHD: torch.Tensor) -> torch.Tensor:
+    def forward(self, states_BLHD: torch.Tensor, rank: int = 0) -> torch.Tensor:
         num_shards, *head_shape = self.weight.shape
         if num_shards == 1:
             return F.layer_norm(states_BLHD, head_shape, self.weight[0], self.bias[0], _QK_NORM_EPS)
-        heads_per_shard = states_BLHD.shape[-2] // num_shards
-        weight_HD = self.weight.repeat_interleave(heads_per_shard, dim=0)
-        bias_HD = self.bias.repeat_interleave(heads_per_shard, dim=0)
+        num_heads = states_BLHD.shape[-2]
+        heads = slice(rank * num_heads, (rank + 1) * num_heads)
+        weight_HD = self.weight.repeat_interleave(self.heads_per_shard, dim=0)[heads]
+        bias_HD = self.bias.repeat_interleave(self.heads_per_shard, dim=0)[heads]
         return torch.addcmul(bias_HD, F.layer_norm(states_BLHD, head_shape, eps=_QK_NORM_EPS), weight_HD)
 
     def extra_repr(self) -> str:
         return f"{tuple(self.weight.shape)}, eps={_QK_NORM_EPS}"
+
+
+def _tensor_parallel_rank(projection: nn.Module) -> int:
+    """Which part of the heads a projection gives, 0 if it gives all of them."""
+    mesh = getattr(getattr(projection, "weight", None), "device_mesh", None)
+    return mesh.get_local_rank("tp") if mesh is not None and "tp" in (mesh.mesh_dim_names or ()) else 0
 
 
 class LumosAttention(nn.Module):
@@ -182,8 +192,8 @@ class LumosAttention(nn.Module):
         self.k_proj = nn.Linear(config.hidden_size, key_value_size, bias=config.attention_bias)
         self.v_proj = nn.Linear(config.hidden_size, key_value_size, bias=config.attention_bias)
         self.o_proj = nn.Linear(query_size, config.hidden_size, bias=config.attention_bias)
-        self.q_norm = LumosHeadLayerNorm(config.model_parallel_size, self.head_dim)
-        self.k_norm = LumosHeadLayerNorm(config.model_parallel_size, self.head_dim)
+        self.q_norm = LumosHeadLayerNorm(config.model_parallel_size, self.head_dim, config.num_attention_heads)
+        self.k_norm = LumosHeadLayerNorm(config.model_parallel_size, self.head_dim, num_key_value_heads)
 
     def forward(
         self,
@@ -199,10 +209,12 @@ class LumosAttention(nn.Module):
         query_embeddings = tuple(_select(table, query_index) for table in position_embeddings)
 
         query_states = self.q_norm(
-            apply_linear(self.q_proj, query_inputs).unflatten(-1, (-1, self.head_dim))
+            apply_linear(self.q_proj, query_inputs).unflatten(-1, (-1, self.head_dim)),
+            _tensor_parallel_rank(self.q_proj),
         ).transpose(1, 2)
         key_states = self.k_norm(
-            apply_linear(self.k_proj, hidden_states).unflatten(-1, (-1, self.head_dim))
+            apply_linear(self.k_proj, hidden_states).unflatten(-1, (-1, self.head_dim)),
+            _tensor_parallel_rank(self.k_proj),
         ).transpose(1, 2)
         value_states = apply_linear(self.v_proj, hidden_states).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
         query_states, key_states = _rotate(query_states, *query_embeddings), _rotate(key_states, *position_embeddings)
