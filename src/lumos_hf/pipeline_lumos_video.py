@@ -36,6 +36,7 @@ from .call_inputs import (
 )
 from .cosmos_video_tokenizer import CosmosVideoTokenizer
 from .decoding.approximations import DecodingApproximations
+from .decoding.guidance_parallel import GuidanceParallel
 from .decoding.masks import MaskInput
 from .decoding.prompt_segments import Segments
 from .decoding.session import CallState, VideoSession, calling_back
@@ -171,6 +172,7 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
         )
         self.video_processor = LumosVideoProcessor()
         self._last_call = CallState()
+        self._guidance_parallel: GuidanceParallel | None = None
 
     def check_inputs(self, **arguments: Any) -> None:
         """Checks what can be told from arguments of a call alone, by their names in [`__call__`]; raises `ValueError`."""
@@ -463,6 +465,27 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
             ValueError: if the file cannot be read whole, or is of another checkpoint.
         """
         return VideoSession.load(self, path)
+
+    def enable_guidance_parallel(self, group: "torch.distributed.ProcessGroup | None" = None) -> None:
+        """
+        Computes the two branches of guidance in two processes, each on its device. They exchange hidden states once per
+        step, and both return the same result, in float32 that of one process.
+
+        Both make the same calls, each with generators of the same seeds; without `generator` the first process chooses.
+        Callbacks have to do the same in both.
+
+        Args:
+            group (`torch.distributed.ProcessGroup`, *optional*):
+                Of two processes, this one among them; None stands for all processes that there are.
+
+        Raises:
+            ValueError: if `group` is no such group. Calls raise it in both processes if they are not the same.
+        """
+        self._guidance_parallel = GuidanceParallel(group, self._execution_device)
+
+    def disable_guidance_parallel(self) -> None:
+        """Computes both branches of guidance here again."""
+        self._guidance_parallel = None
 
     def tokenize_prompt(
         self,

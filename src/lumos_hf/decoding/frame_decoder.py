@@ -6,7 +6,7 @@ Shape suffixes: B videos, t latent frames, h and w rows and columns of codes, n 
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any, cast
@@ -24,6 +24,7 @@ from ..token_layout import (
 )
 from .approximations import EXACT, CompactHistory, DecodingApproximations, StepShortcuts
 from .guidance_branch import GuidanceBranch, call_eagerly, is_compiled
+from .guidance_parallel import BranchElsewhere, GuidanceParallel
 
 
 class FrameDecoder:
@@ -63,6 +64,7 @@ class FrameDecoder:
         history_mask_ratio (`float`): share of a finished frame's tokens that is masked, in [0, 1]; at least one is.
         approximations ([`DecodingApproximations`]): what to leave out.
         generator (`torch.Generator` or a list of B of them, *optional*): of the random numbers.
+        parallel ([`GuidanceParallel`], *optional*): two processes that have one branch each; None has both here.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class FrameDecoder:
         history_mask_ratio: float,
         approximations: DecodingApproximations = EXACT,
         generator: torch.Generator | list[torch.Generator] | None = None,
+        parallel: GuidanceParallel | None = None,
     ):
         _, self._num_frames, h, w = codes.shape
         self.transformer = transformer
@@ -86,6 +89,7 @@ class FrameDecoder:
         # Steps stay on the CPU, where the scheduler reads them without waiting for the device.
         self.scheduler.set_timesteps(num_inference_steps)
         self._generator = generator
+        self._parallel = parallel
         self._shortcuts = StepShortcuts(approximations, num_inference_steps, h, w, codes.device)
         self._compact_history = CompactHistory(approximations, frame_length(h, w))
 
@@ -104,7 +108,7 @@ class FrameDecoder:
         )
         # Token ids of the frames that follow the base, as later frames see them.
         self._history: list[torch.Tensor] = []
-        self._branches: list[GuidanceBranch] = []
+        self._branches: list[GuidanceBranch | BranchElsewhere] = []
         # Of the frame in hand, where codes of it are given: how many each row has to decide, None for all.
         self._num_to_decide: torch.Tensor | None = None
 
@@ -285,16 +289,19 @@ class FrameDecoder:
         )
         return torch.where(resting, before, after)
 
-    def _branches_up_to_date(self, is_guided: bool) -> list[GuidanceBranch]:
+    def _branches_up_to_date(self, is_guided: bool) -> list[GuidanceBranch | BranchElsewhere]:
         """The branch with the prompt, and with guidance the other one, both with all of the history."""
         num_branches = 2 if is_guided else 1
         while len(self._branches) < num_branches:
-            self._branches.append(self._start_branch(self._prefixes[len(self._branches)]))
+            self._branches.append(self._start_branch(len(self._branches)))
         for branch in self._branches[:num_branches]:
             branch.read(self._history, self._positions)
         return self._branches[:num_branches]
 
-    def _start_branch(self, prefixes: list[list[int]]) -> GuidanceBranch:
+    def _start_branch(self, branch: int) -> GuidanceBranch | BranchElsewhere:
+        if self._parallel is not None and self._parallel.is_elsewhere(branch):
+            return BranchElsewhere(self.transformer)
+        prefixes = self._prefixes[branch]
         rows, num_given, length = self._base.shape
         repeats = 1 if rows == len(prefixes) else self._num_videos_per_prompt
         header = self._base.new_tensor(self._header_ids).expand(rows, -1)
@@ -312,7 +319,7 @@ class FrameDecoder:
 
     def _step_in_parts(
         self,
-        branches: list[GuidanceBranch],
+        branches: list[GuidanceBranch | BranchElsewhere],
         latents: torch.Tensor,
         timestep: int | torch.Tensor,
         guidance_scale: float,
@@ -353,7 +360,7 @@ class FrameDecoder:
 
     def _step_with_all_logits(
         self,
-        branches: list[GuidanceBranch],
+        branches: list[GuidanceBranch | BranchElsewhere],
         latents: torch.Tensor,
         timestep: int | torch.Tensor,
         guidance_scale: float,
@@ -376,16 +383,34 @@ class FrameDecoder:
         # Without `return_dict` it is a tuple.
         return cast(tuple[torch.Tensor, torch.Tensor], output)
 
-    def _all_logits(self, branches: list[GuidanceBranch], latents: torch.Tensor) -> list[torch.Tensor]:
+    def _all_logits(
+        self, branches: list[GuidanceBranch | BranchElsewhere], latents: torch.Tensor
+    ) -> list[torch.Tensor]:
         """Every branch's logits of the visual codes, decided ones included, `(B * n, V)`."""
         frame = frame_ids_from_codes(latents, self.transformer.config)
-        outputs = [
-            branch.forward(frame, logits_to_keep=self._positions, visual_logits_only=True) for branch in branches
-        ]
-        # Outputs have what was asked for.
-        return [cast(torch.Tensor, output.logits).flatten(0, 1) for output in outputs]
 
-    def _hidden_states(self, branches: list[GuidanceBranch], latents: torch.Tensor) -> list[torch.Tensor]:
+        def logits(branch: GuidanceBranch) -> torch.Tensor:
+            output = branch.forward(frame, logits_to_keep=self._positions, visual_logits_only=True)
+            # Outputs have what was asked for.
+            return cast(torch.Tensor, output.logits).flatten(0, 1)
+
+        num_rows, num_codes = len(latents) * len(self._positions), self.transformer.config.visual_vocab_size
+        return self._outputs(branches, logits, (num_rows, num_codes))
+
+    def _outputs(
+        self,
+        branches: list[GuidanceBranch | BranchElsewhere],
+        forward: Callable[[GuidanceBranch], torch.Tensor],
+        shape: tuple[int, int],
+    ) -> list[torch.Tensor]:
+        """What `forward` gives for each branch, of that shape."""
+        if self._parallel is not None:
+            return self._parallel.outputs(branches, forward, shape)
+        return [forward(cast(GuidanceBranch, branch)) for branch in branches]
+
+    def _hidden_states(
+        self, branches: list[GuidanceBranch | BranchElsewhere], latents: torch.Tensor
+    ) -> list[torch.Tensor]:
         """What every branch's output head gets for the R undecided codes of a batch of frames, `(R, hidden_size)`."""
         frame = frame_ids_from_codes(latents, self.transformer.config)
         undecided = latents.flatten(1) == UNKNOWN_CODE
@@ -402,11 +427,12 @@ class FrameDecoder:
         order = undecided.int().argsort(dim=1, descending=True, stable=True)[:, :num_rows]
         # As indices, so that nothing is read back from the device between the branches.
         wanted = undecided.gather(1, order).flatten().nonzero()[:, 0]
-        hidden_states = []
-        for branch in branches:
+
+        def hidden_states(branch: GuidanceBranch) -> torch.Tensor:
             output = branch.forward(frame, logits_to_keep=self._positions[order], skip_logits=True)
-            hidden_states.append(cast(torch.Tensor, output.last_hidden_state).flatten(0, 1)[wanted])
-        return hidden_states
+            return cast(torch.Tensor, output.last_hidden_state).flatten(0, 1)[wanted]
+
+        return self._outputs(branches, hidden_states, (len(wanted), self.transformer.config.hidden_size))
 
     def _sample_codes(
         self, hidden_states: list[torch.Tensor], uniforms: torch.Tensor, guidance_scale: float

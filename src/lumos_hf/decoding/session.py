@@ -28,6 +28,7 @@ from ..hub.lora_loader import lora_scale
 from ..token_layout import UNKNOWN_CODE, frame_length, num_latent_frames, video_duration, video_header_ids
 from .frame_decoder import DecoderMark, FrameDecoder
 from .given_clip import GivenClip, read_given_clip
+from .guidance_parallel import GuidanceParallel
 from .session_file import read_session, save_session, whole_session
 
 
@@ -347,6 +348,9 @@ class VideoSession:
         if self._num_undecided_by_strength:
             self._num_in_base = 0
         codes[:, : self._num_in_base] = self._given.codes[:, : self._num_in_base]
+        if pipe._guidance_parallel is not None:
+            self._agree_on_call(pipe._guidance_parallel, codes)
+            inputs = self.inputs
         return FrameDecoder(
             pipe.transformer,
             pipe.scheduler,
@@ -359,7 +363,22 @@ class VideoSession:
             history_mask_ratio=inputs.history_mask_ratio,
             approximations=inputs.approximations,
             generator=inputs.generator,
+            parallel=pipe._guidance_parallel,
         )
+
+    def _agree_on_call(self, parallel: GuidanceParallel, codes: torch.Tensor) -> None:
+        """Both processes have the same random numbers, or learn that they were told different things."""
+        if self.inputs.generator is None:
+            self.inputs = replace(self.inputs, generator=parallel.shared_generator())
+        inputs = self.inputs
+        settings = (
+            inputs.num_inference_steps,
+            inputs.guidance_scale,
+            inputs.history_mask_ratio,
+            inputs.approximations,
+        )
+        states = [generator.get_state().numpy().tobytes() for generator in self._generators]
+        parallel.check_same_call((self._prompt_ids, codes.cpu().numpy().tobytes(), settings, states))
 
     def _encode(self, captions: list[str] | None) -> tuple[list[list[int]], list[list[int]]]:
         """Token ids before `video_start` of both branches, checked to leave room for a sequence."""
