@@ -2,6 +2,7 @@
 import inspect
 import io
 import json
+import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -425,6 +426,7 @@ APPROXIMATIONS = {
     "interval": {"guidance_interval": (0.2, 0.7)},
     "skip range": {"unconditional_skip_range": 2},
     "threshold": {"confidence_threshold": 0.03},
+    "entropy bound": {"entropy_bound": 8.0},
     "halton": {"decoding_order": "halton"},
     "window": {"history_window": 1, "history_keep_ratio": 0.5},
     "all": {
@@ -541,6 +543,48 @@ def test_a_frame_of_sure_codes_takes_one_pass(code_pipe):
     assert torch.equal(codes, one_step)
 
 
+def test_a_frame_within_the_entropy_bound_takes_one_pass(code_pipe):
+    # 32 codes of at most log(50) nats each.
+    approximations = DecodingApproximations(entropy_bound=32 * math.log(NUM_CODES))
+    assert num_forward_calls(code_pipe, approximations=approximations) == 2 * (1 + 3 + 2)
+
+
+@pytest.mark.parametrize("steps, total", [([4], 12), ([4, 1], 6), ((3, 2, 1), 6), ([1, 2, 3, 9], 6)])
+def test_steps_of_each_frame(code_pipe, steps, total):
+    seen = []
+
+    def callback(pipe, step, timestep, callback_kwargs):
+        seen.append((step, int(timestep)))
+        assert pipe.num_timesteps == total
+        return {}
+
+    codes = codes_of(code_pipe, input_ids=PROMPT_IDS, num_inference_steps=steps, callback_on_step_end=callback)
+    taken = [*steps, steps[-1], steps[-1]][:3]
+    assert seen == list(enumerate(step for count in taken for step in range(count)))
+    assert (codes != UNKNOWN_CODE).all()
+
+
+def test_a_list_of_equal_steps_is_one_number(code_pipe):
+    options = {"input_ids": PROMPT_IDS, "approximations": DecodingApproximations(unconditional_skip_range=2)}
+    for number in (1, 3):
+        results = [codes_of(code_pipe, num_inference_steps=each, **options) for each in (number, [number] * 3)]
+        assert torch.equal(*results)
+
+
+def test_steps_of_each_frame_begin_as_those_of_all(code_pipe):
+    short, long = (codes_of(code_pipe, input_ids=PROMPT_IDS, num_inference_steps=steps) for steps in ([4, 1], 4))
+    assert torch.equal(short[:, 0], long[:, 0]) and not torch.equal(short, long)
+
+
+@pytest.mark.parametrize(
+    "options", [{"num_inference_steps": [4, 2, 1]}, {"approximations": DecodingApproximations(entropy_bound=8.0)}]
+)
+def test_rows_with_steps_of_their_own_equal_single_calls(code_pipe, options):
+    batch = codes_of(code_pipe, input_ids=ROWS, generator=generators(0, 1, 2), **options)
+    for row, ids in enumerate(ROWS):
+        assert torch.equal(batch[row], codes_of(code_pipe, input_ids=ids, generator=generators(row), **options)[0])
+
+
 def test_callbacks_see_the_steps_of_complete_frames_and_may_mask_codes_again(code_pipe):
     seen = []
 
@@ -606,8 +650,9 @@ def test_what_a_frame_sees_of_the_history(code_pipe, num_given):
     assert [position for _, _, position in histories] == [prefix + k * frame for k in range(num_given, 5)]
 
 
-def test_approximated_streams(pipe):
-    options = {**SMALL, "num_frames": 17, "output_type": "latent", "approximations": "fast"}
+@pytest.mark.parametrize("changes", [{"approximations": "fast"}, {"num_inference_steps": [3, 1]}])
+def test_approximated_streams(pipe, changes):
+    options = {**SMALL, "num_frames": 17, "output_type": "latent", **changes}
     expected = pipe(CAPTIONS[:2], generator=generators(0, 1), **options).frames
     parts = list(pipe.stream(CAPTIONS[:2], generator=generators(0, 1), **options))
     assert torch.equal(torch.cat(parts, dim=1), expected)

@@ -12,6 +12,7 @@ from lumos_hf.scheduling_mask_decoding import (
     mask_lowest,
     mask_ratio,
     sample_from_probabilities,
+    within_entropy_bound,
 )
 
 
@@ -516,6 +517,60 @@ def test_a_threshold_lets_no_unsure_code_hold_up_a_frame():
         sample = scheduler.mask_least_confident(*arguments, confidence_threshold=0.9)
         num_masked.append((sample == -1).sum(dim=1).tolist())
     assert num_masked == [[2, 0], [1, 0], [0, 0], [0, 0]]
+
+
+def test_entropy_bound_by_hand():
+    entropies = torch.tensor([[0.5, 0.1, 0.2, torch.inf], [3.0, 2.0, 4.0, 5.0], [torch.inf] * 4])
+    # Ascending .1 .2 .5: sums without the highest are 0, .1 and .3.
+    for bound, first in ((0.0, [1]), (0.1, [1, 2]), (0.29, [1, 2]), (0.31, [0, 1, 2])):
+        chosen = within_entropy_bound(entropies, bound)
+        assert chosen[0].nonzero()[:, 0].tolist() == first
+        assert chosen[1].tolist() == [False, True, False, False]
+        assert not chosen[2].any()
+
+
+def test_entropies_are_those_of_what_is_drawn():
+    logits = make_logits()[0]
+    for temperature in (0.0, 0.5, 1.0):
+        entropies = make_scheduler(token_temperature=temperature).entropies(logits)
+        expected = torch.distributions.Categorical(logits=logits / (temperature or 1)).entropy()
+        torch.testing.assert_close(entropies, expected)
+
+
+def test_codes_within_the_entropy_bound_are_kept_whatever_the_schedule_says():
+    sample = torch.full((2, NUM_POSITIONS), -1)
+    entropies = torch.full(sample.shape, 1.0)
+    entropies[1, :3] = 0.1
+    arguments = torch.zeros_like(sample), torch.full(sample.shape, 0.5), sample, 0
+    scheduler = make_scheduler(confidence_temperature=0.0, num_steps=8)
+    kept = scheduler.mask_least_confident(*arguments, entropy_bound=4.0, entropies=entropies)
+    # Codes that are equally probable are tied, so the schedule keeps all of them: see `mask_lowest`.
+    assert (kept == -1).sum() == 0
+    probabilities = torch.linspace(0.5, 0.1, NUM_POSITIONS).expand_as(sample)
+    arguments = torch.zeros_like(sample), probabilities, sample, 0
+    kept = scheduler.mask_least_confident(*arguments, entropy_bound=4.0, entropies=entropies)
+    assert (kept == -1).sum(dim=1).tolist() == [NUM_POSITIONS - 5, NUM_POSITIONS - 7]
+    with pytest.raises(ValueError, match="`entropies` must be given with `entropy_bound`, got None"):
+        scheduler.mask_least_confident(*arguments, entropy_bound=4.0)
+    with pytest.raises(ValueError, match=r"`entropies` must have the shape \(2, 16\), got \(1, 16\)"):
+        scheduler.mask_least_confident(*arguments, entropy_bound=4.0, entropies=entropies[:1])
+
+
+def test_a_step_with_an_entropy_bound_is_made_of_its_parts():
+    scheduler, sample = make_scheduler(num_steps=8), torch.full((2, NUM_POSITIONS), -1)
+    logits, uniforms = 3 * make_logits(2), torch.rand(2, 2, NUM_POSITIONS, generator=seeded(0)).unbind()
+    whole = scheduler.step(logits, 0, sample, uniforms=uniforms, entropy_bound=2.0).prev_sample
+    scheduler.set_timesteps(8)
+    codes, probabilities = (
+        each.view(sample.shape) for each in scheduler.sample_tokens(logits.flatten(0, 1), uniforms[0].flatten())
+    )
+    entropies = scheduler.entropies(logits.flatten(0, 1)).view(sample.shape)
+    parts = scheduler.mask_least_confident(
+        codes, probabilities, sample, 0, uniforms[1], entropy_bound=2.0, entropies=entropies
+    )
+    assert torch.equal(whole, parts)
+    scheduler.set_timesteps(8)
+    assert not torch.equal(whole, scheduler.step(logits, 0, sample, uniforms=uniforms).prev_sample)
 
 
 def test_an_order_of_another_length():

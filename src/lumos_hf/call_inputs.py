@@ -52,7 +52,7 @@ class CallInputs:
     width: int | None = None
     num_frames: float | None = None
     fps: int | None = None
-    num_inference_steps: int | None = None
+    num_inference_steps: int | Sequence[int] | None = None
     guidance_scale: float | None = None
     history_mask_ratio: float | None = None
     num_videos_per_prompt: int = 1
@@ -174,6 +174,9 @@ class CallInputs:
             history_mask_ratio=self.history_mask_ratio,
             num_videos_per_prompt=self.num_videos_per_prompt,
         )
+        if isinstance(self.num_inference_steps, (list, tuple)):
+            # Of Python, for the files of sessions and videos.
+            self.num_inference_steps = [int(count) for count in self.num_inference_steps]
 
     def _check_callback(self) -> None:
         if self.callback_on_step_end is not None and not callable(self.callback_on_step_end):

@@ -6,8 +6,8 @@ else the official one.
 Notable: nothing here needs PyTorch, so that a command can refuse a number before anything is loaded.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 from .argument_checks import check_integer, check_number
 
@@ -69,7 +69,7 @@ def check_settings(
     width: int | None = None,
     num_frames: int | None = None,
     fps: int | None = None,
-    num_inference_steps: int | None = None,
+    num_inference_steps: int | Sequence[int] | None = None,
     guidance_scale: float | None = None,
     history_mask_ratio: float | None = None,
     num_videos_per_prompt: int | None = None,
@@ -81,7 +81,7 @@ def check_settings(
 
     Raises:
         ValueError: if one is not what it may be: sizes are positive multiples of 32, counts positive integers, both of at
-            most [`MAX_INTEGER`], `guidance_scale` a number from 0 to [`MAX_GUIDANCE_SCALE`], `history_mask_ratio` a number
+            most [`MAX_INTEGER`], `num_inference_steps` such a count or a list of them, `guidance_scale` a number from 0 to [`MAX_GUIDANCE_SCALE`], `history_mask_ratio` a number
             from 0 to 1.
     """
     for name, size in (("height", height), ("width", width)):
@@ -90,14 +90,47 @@ def check_settings(
     for name, count in (
         ("num_frames", num_frames),
         ("fps", fps),
-        ("num_inference_steps", num_inference_steps),
         ("num_videos_per_prompt", num_videos_per_prompt),
     ):
         if count is not None:
             check_integer(prefix + name, count, maximum=MAX_INTEGER)
+    if num_inference_steps is not None:
+        _check_steps(prefix + "num_inference_steps", num_inference_steps)
     if guidance_scale is not None:
         check_number(prefix + "guidance_scale", guidance_scale)
         if guidance_scale > MAX_GUIDANCE_SCALE:
             raise ValueError(f"`{prefix}guidance_scale` must be at most {MAX_GUIDANCE_SCALE:g}, got {guidance_scale}.")
     if history_mask_ratio is not None:
         check_number(prefix + "history_mask_ratio", history_mask_ratio, maximum=1)
+
+
+def _check_steps(name: str, value: int | Sequence[int]) -> None:
+    if not isinstance(value, (list, tuple)):
+        check_integer(name, value, maximum=MAX_INTEGER)
+        return
+    if not value:
+        raise ValueError(f"`{name}` must be a positive integer or a list of them, got an empty one.")
+    for index, count in enumerate(value):
+        check_integer(f"{name}[{index}]", count, maximum=MAX_INTEGER)
+
+
+def steps_of_frame(num_inference_steps: int | Sequence[int], latent_frame: int) -> int:
+    """
+    How many steps a latent frame takes.
+
+    Args:
+        num_inference_steps: one number for all frames, or one per frame, of which the last goes on.
+        latent_frame: its number, from 0 on.
+    """
+    if isinstance(num_inference_steps, (list, tuple)):
+        return num_inference_steps[min(latent_frame, len(num_inference_steps) - 1)]
+    # Not a list, which annotations cannot tell.
+    return cast(int, num_inference_steps)
+
+
+def most_steps(num_inference_steps: int | Sequence[int]) -> int:
+    """The most steps that a latent frame takes; see [`steps_of_frame`]."""
+    # Not a list, which annotations cannot tell.
+    return (
+        max(num_inference_steps) if isinstance(num_inference_steps, (list, tuple)) else cast(int, num_inference_steps)
+    )

@@ -138,7 +138,7 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
         default_width: int | None = None,
         default_num_frames: int | None = None,
         default_fps: int | None = None,
-        default_num_inference_steps: int | None = None,
+        default_num_inference_steps: int | list[int] | None = None,
         default_guidance_scale: float | None = None,
         default_history_mask_ratio: float | None = None,
     ):
@@ -237,7 +237,7 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
         width: int | None = None,
         num_frames: int | None = None,
         fps: int | None = None,
-        num_inference_steps: int | None = None,
+        num_inference_steps: int | list[int] | None = None,
         guidance_scale: float | None = None,
         history_mask_ratio: float | None = None,
         num_videos_per_prompt: int = 1,
@@ -287,8 +287,9 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
             fps (`int`, *optional*):
                 Frames per second, which the model is told. Where the checkpoint has no default, it is 1 for an image, as
                 in the official code.
-            num_inference_steps (`int`, *optional*):
-                Decoding steps per latent frame.
+            num_inference_steps (`int` or `list[int]`, *optional*):
+                Decoding steps per latent frame; of a list, those of each latent frame of the video, given ones counted, the
+                last number going on for the frames that follow: `[12, 3]` takes its time for the first frame alone.
             guidance_scale (`float`, *optional*):
                 Weight of the prompt: `unconditional + guidance_scale * (conditional - unconditional)` logits. At most 1
                 is no guidance, as elsewhere in diffusers, and skips the unconditional branch.

@@ -90,6 +90,24 @@ def mask_lowest(confidence: torch.Tensor, mask_lengths: torch.Tensor) -> torch.T
     return confidence < cut_off
 
 
+def within_entropy_bound(entropies: torch.Tensor, entropy_bound: float) -> torch.Tensor:
+    """
+    Which positions of every row to decide at once: those of the lowest entropies, as many as have a sum of at most
+    `entropy_bound` without the highest one of them, and at least one (arXiv 2505.24857).
+
+    Args:
+        entropies (`torch.Tensor` of shape `(B, n)`): in nats; infinite where there is nothing to decide.
+        entropy_bound (`float`): in nats.
+
+    Returns:
+        `torch.BoolTensor` of shape `(B, n)`.
+    """
+    ascending, order = entropies.sort(dim=-1, stable=True)
+    sums_before = torch.nn.functional.pad(ascending.cumsum(dim=-1)[..., :-1], (1, 0))
+    fits = (sums_before <= entropy_bound) & ascending.isfinite()
+    return torch.zeros_like(fits).scatter(-1, order, fits)
+
+
 def halton_order(h: int, w: int) -> torch.Tensor:
     """
     Positions of a frame in a low-discrepancy order: wherever it is cut, the positions before the cut are spread evenly
@@ -283,6 +301,7 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc] 
         order: torch.Tensor | None = None,
         confidence_threshold: float | None = None,
         num_to_decide: torch.Tensor | None = None,
+        entropy_bound: float | None = None,
     ) -> MaskDecodingSchedulerOutput | tuple[torch.Tensor, torch.Tensor]:
         """
         Decode one step of a frame. Each step has to be taken once and in order, as the temperature decays with it.
@@ -299,6 +318,7 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc] 
             order (`torch.LongTensor` of shape `(n,)`, *optional*): see [`mask_least_confident`].
             confidence_threshold (`float`, *optional*): see [`mask_least_confident`].
             num_to_decide (`torch.LongTensor` of shape `(B,)`, *optional*): see [`mask_lengths`].
+            entropy_bound (`float`, *optional*): see [`mask_least_confident`].
 
         Returns:
             [`MaskDecodingSchedulerOutput`] or `(prev_sample, pred_original_sample)`.
@@ -320,12 +340,20 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc] 
         check_shape("uniforms[0]", token_uniforms, sample.shape)
         check_shape("uniforms[1]", confidence_uniforms, sample.shape)
 
-        codes, probabilities = self.sample_tokens(
-            model_output.reshape(-1, num_codes), token_uniforms.to(model_output.device).flatten()
-        )
+        rows = model_output.reshape(-1, num_codes)
+        codes, probabilities = self.sample_tokens(rows, token_uniforms.to(model_output.device).flatten())
         codes, probabilities = codes.view(sample.shape), probabilities.view(sample.shape)
         prev_sample = self.mask_least_confident(
-            codes, probabilities, sample, step_index, confidence_uniforms, order, confidence_threshold, num_to_decide
+            codes,
+            probabilities,
+            sample,
+            step_index,
+            confidence_uniforms,
+            order,
+            confidence_threshold,
+            num_to_decide,
+            entropy_bound,
+            None if entropy_bound is None else self.entropies(rows).view(sample.shape),
         )
         pred_original_sample = torch.where(sample == self.config.mask_value, codes, sample)
 
@@ -408,6 +436,20 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc] 
             )
         return codes, probabilities.gather(-1, codes[:, None])[:, 0]
 
+    def entropies(self, logits: torch.Tensor) -> torch.Tensor:
+        """
+        Entropy, in nats, of the distribution that [`sample_tokens`] draws a code from; where it draws none, of
+        `softmax(logits)`.
+
+        Args:
+            logits (`torch.Tensor` of shape `(R, V)`): guided logits over the visual codes, floating point.
+
+        Returns:
+            `torch.Tensor` of shape `(R,)`, at least float32.
+        """
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return torch.special.entr((logits / (self.config.token_temperature or 1)).softmax(dim=-1)).sum(dim=-1)
+
     def mask_least_confident(
         self,
         codes: torch.Tensor,
@@ -418,6 +460,8 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc] 
         order: torch.Tensor | None = None,
         confidence_threshold: float | None = None,
         num_to_decide: torch.Tensor | None = None,
+        entropy_bound: float | None = None,
+        entropies: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """
         Take the sampled codes of the undecided positions over and mask the least confident of them again. Advances
@@ -438,13 +482,20 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc] 
                 one more code per step is, so that a frame may be complete early (confidence-aware parallel decoding,
                 Fast-dLLM, arXiv 2505.22618).
             num_to_decide (`torch.LongTensor` of shape `(B,)`, *optional*): see [`mask_lengths`].
+            entropy_bound (`float`, *optional*):
+                The k codes of the lowest entropies are kept as well, and at least one, with the largest k for which their
+                entropies without the highest of them add up to at most this many nats: that bounds what they tell of
+                each other, which a step that draws them independently loses (entropy-bounded unmasking,
+                arXiv 2505.24857; the name is that of `EntropyBoundScheduler` in diffusers).
+            entropies (`torch.Tensor` of shape `(B, n)`, *optional*):
+                Of the distributions that the codes were drawn from, see [`entropies`]; needed for `entropy_bound`.
 
         Returns:
             `torch.LongTensor` of shape `(B, n)`: the frame after this step.
 
         Raises:
-            ValueError: if `set_timesteps` was not called, the timestep is not one of `timesteps`, shapes disagree, or
-                `uniforms` is missing where noise is added.
+            ValueError: if `set_timesteps` was not called, the timestep is not one of `timesteps`, shapes disagree,
+                `uniforms` is missing where noise is added, or `entropies` are missing where they are bounded.
         """
         step_index = self._step_index(timestep)
         check_shape("codes", codes, sample.shape)
@@ -455,6 +506,11 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc] 
             raise ValueError(
                 f"`uniforms` must be given for `confidence_temperature={self.config.confidence_temperature}`, got None."
             )
+
+        if entropy_bound is not None:
+            if entropies is None:
+                raise ValueError("`entropies` must be given with `entropy_bound`, got None.")
+            check_shape("entropies", entropies, sample.shape)
 
         undecided = sample == self.config.mask_value
         if (undecided & probabilities.isnan()).any():
@@ -473,12 +529,14 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc] 
             check_shape("order", order, sample.shape[-1:])
             confidence = torch.where(undecided, -order.argsort().float(), torch.inf)
         mask_lengths = self.mask_lengths(sample, step_index, num_to_decide)
-        if confidence_threshold is None:
-            masked = mask_lowest(confidence, mask_lengths) & undecided
-        else:
+        if confidence_threshold is not None or entropy_bound is not None:
             # As the schedule leaves at least one position masked, a single unsure code would hold up a frame to the end.
             mask_lengths = mask_lengths.minimum(undecided.sum(dim=-1) - 1).clamp(min=0)
-            masked = mask_lowest(confidence, mask_lengths) & undecided & (probabilities < confidence_threshold)
+        masked = mask_lowest(confidence, mask_lengths) & undecided
+        if confidence_threshold is not None:
+            masked &= probabilities < confidence_threshold
+        if entropy_bound is not None and entropies is not None:
+            masked &= ~within_entropy_bound(entropies.masked_fill(~undecided, torch.inf), entropy_bound)
         return decoded.masked_fill(masked, self.config.mask_value)
 
     def confidence(

@@ -33,6 +33,8 @@ BAD_FIELDS = {
     ),
     "threshold": ({"confidence_threshold": 1.5}, r"`confidence_threshold` must be a number in \[0, 1\], got 1.5"),
     "threshold as text": ({"confidence_threshold": "0.9"}, r"`confidence_threshold` must be .* got '0.9'"),
+    "entropy bound": ({"entropy_bound": -0.1}, r"`entropy_bound` must be a finite number of at least 0, got -0.1"),
+    "entropy bound as text": ({"entropy_bound": "1"}, r"`entropy_bound` must be a finite number .* got '1'"),
     "order": (
         {"decoding_order": "raster"},
         r"`decoding_order` must be one of \['confidence', 'halton'\], got 'raster'",

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 from tiny_pipelines import PROMPT_IDS, SMALL, ForwardCalls, H, W, build_pipeline, codes_of, generators
 
+from lumos_hf.decoding.approximations import DecodingApproximations
 from lumos_hf.decoding.session_file import FORMAT, checkpoint_fingerprint
 from lumos_hf.pipeline_lumos_video import LumosVideoPipeline
 from lumos_hf.token_layout import UNKNOWN_CODE
@@ -102,6 +103,19 @@ def test_a_saved_session_goes_on_to_the_same_bits(pipe, tmp_path, num_frames):
     frames = torch.cat([*start, take(loaded, 3)], dim=1)
     assert torch.equal(frames, expected)
     assert torch.equal(loaded.codes, unbroken.codes)
+
+
+def test_steps_of_each_frame_in_files_and_on_the_way_back(code_pipe, tmp_path):
+    approximations = DecodingApproximations(entropy_bound=8.0)
+    options = {"num_inference_steps": (3, 1, 2), "approximations": approximations, "output_type": "latent"}
+    session = open_session(code_pipe, None, input_ids=PROMPT_IDS, max_rewind=None, **options)
+    expected = take(session, 4)
+    session.rewind(3)
+    session.save(tmp_path / "session.safetensors")
+    assert torch.equal(take(session, 3), expected[:, 1:])
+    loaded = code_pipe.load_session(tmp_path / "session.safetensors")
+    assert loaded.inputs.num_inference_steps == [3, 1, 2] and loaded.inputs.approximations == approximations
+    assert torch.equal(take(loaded, 3), expected[:, 1:])
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ import gradio as gr
 
 from ..call_inputs import unknown_words
 from ..demo import demo_checkpoint, known_words
-from ..generation_defaults import check_settings, resolve_default
+from ..generation_defaults import check_settings, most_steps, resolve_default
 from ..generation_record import generation_record
 from ..serving import Job, JobRunner, JobState, JobStatus, QueueFull
 from .clips import FORMATS, Clip, read_drawing, read_mask, read_upload, show_clip, write_files
@@ -151,7 +151,7 @@ class Page:
             settings["num_inference_steps"] = gr.Slider(
                 1,
                 limits.max_num_inference_steps,
-                default("num_inference_steps"),
+                most_steps(default("num_inference_steps")),
                 step=1,
                 label="Steps per latent frame",
             )

@@ -22,6 +22,7 @@ from .generation import (
     NumFrames,
     NumInferenceSteps,
     Width,
+    parse_steps,
 )
 from .model_loading import check_device, check_model, load_pipeline, own_device
 from .options import Device, Dtype, Model, option
@@ -177,7 +178,7 @@ def _benchmark_command(benchmark: str, summary: str) -> Callable[..., None]:
                 "height": height,
                 "width": width,
                 "num_frames": num_frames,
-                "num_inference_steps": num_inference_steps,
+                "num_inference_steps": parse_steps(num_inference_steps),
                 "guidance_scale": guidance_scale,
                 "history_mask_ratio": history_mask_ratio,
             },

@@ -80,8 +80,14 @@ Scale = Annotated[
     int, option(metavar="N", min=1, help="Enlarges the written frames so many times.", default=True, panel=SIZE)
 ]
 NumInferenceSteps = Annotated[
-    int | None,
-    option("--num-inference-steps", "--steps", metavar="N", help="Steps per latent frame.", panel=DECODING),
+    str | None,
+    option(
+        "--num-inference-steps",
+        "--steps",
+        metavar="N[,N...]",
+        help="Steps per latent frame; 12,3 takes 12 for the first one and 3 for each of the others.",
+        panel=DECODING,
+    ),
 ]
 GuidanceScale = Annotated[
     float | None,
@@ -99,6 +105,14 @@ Fast = Annotated[
     bool,
     typer.Option(
         "--fast", help="Leaves out what hardly changes the result, see docs/speed.md.", rich_help_panel=DECODING
+    ),
+]
+Turbo = Annotated[
+    bool,
+    typer.Option(
+        "--turbo",
+        help="Few steps and one branch, by the weights in the folder turbo of the checkpoint that were distilled for it.",
+        rich_help_panel=DECODING,
     ),
 ]
 ComputeDtype = Annotated[
@@ -126,6 +140,7 @@ def generate(
     guidance_scale: GuidanceScale = None,
     history_mask_ratio: HistoryMaskRatio = None,
     fast: Fast = False,
+    turbo: Turbo = False,
     edited: Edited = None,
     mask: Mask = None,
     strength: Strength = None,
@@ -146,11 +161,13 @@ def generate(
         "width": width,
         "num_frames": num_frames,
         "fps": fps,
-        "num_inference_steps": num_inference_steps,
+        "num_inference_steps": parse_steps(num_inference_steps),
         "guidance_scale": guidance_scale,
         "history_mask_ratio": history_mask_ratio,
     }
     check_settings(**settings, num_videos_per_prompt=num_videos_per_prompt)
+    if fast and turbo:
+        raise ValueError("`turbo` must be given without `--fast`, which leaves out of many steps what few steps need.")
     files = GivenFiles(image, video, edited, continued, mask, strength, max_pixels)
     files.check()
     prompt_segments = parse_segments(segments)
@@ -166,6 +183,8 @@ def generate(
 
     pipe = load_pipeline(source, dtype, device)
     _check_scale(scale, *(resolve_default(name, settings[name], pipe.config) for name in ("height", "width")))
+    if turbo:
+        pipe.load_turbo_weights()
     _load_loras(pipe, adapters)
     arguments = {**settings, **given, **files.read_videos(num_frames, fps, pipe.config)} | {
         "negative_prompt": negative_prompt,
@@ -174,7 +193,8 @@ def generate(
         "approximations": "fast" if fast else None,
         "prompt_segments": prompt_segments,
     }
-    records = _records(pipe, {"prompt": prompt, **arguments}, seeds, source, adapters)
+    merged = [("turbo", 1.0)] if turbo else []
+    records = _records(pipe, {"prompt": prompt, **arguments}, seeds, source, merged + adapters)
     _make(pipe, prompt, arguments, targets, scale, records)
 
 
@@ -202,6 +222,22 @@ def _demo_source() -> Path:
         err=True,
     )
     return demo_checkpoint()
+
+
+def parse_steps(value: str | None) -> int | list[int] | None:
+    """
+    `num_inference_steps` of the pipeline from `N` or `N,N...`; None for none.
+
+    Raises:
+        ValueError: for another form.
+    """
+    if value is None:
+        return None
+    try:
+        counts = [int(count) for count in value.split(",")]
+    except ValueError:
+        raise ValueError(f"`num_inference_steps` must be N or N,N..., such as 12,3, got {value!r}.") from None
+    return counts if len(counts) > 1 else counts[0]
 
 
 def _parse_lora(value: str) -> tuple[str, float]:

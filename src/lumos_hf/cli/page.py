@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..demo import demo_checkpoint
-from ..generation_defaults import resolve_default
+from ..generation_defaults import most_steps, resolve_default
 from .model_loading import check_model, load_pipeline
 from .options import DTYPE_HELP, MACHINE, Device, Dtype, Model, number, option
 
@@ -79,10 +79,10 @@ def _limits(
 ) -> "JobLimits":
     from ..serving import JobLimits
 
-    height, width, num_frames, num_steps = (
-        int(resolve_default(name, None, pipe.config))
-        for name in ("height", "width", "num_frames", "num_inference_steps")
+    height, width, num_frames = (
+        int(resolve_default(name, None, pipe.config)) for name in ("height", "width", "num_frames")
     )
+    num_steps = most_steps(resolve_default("num_inference_steps", None, pipe.config))
     for name, value, own in (
         ("max_area", max_area, height * width),
         ("max_frames", max_frames, num_frames),

@@ -9,7 +9,7 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -40,6 +40,11 @@ class DecodingApproximations:
             Codes at least as probable as this, in [0, 1], are kept whatever the schedule says, and every step decides
             one code or more; a frame whose codes are all decided needs no more passes (confidence-aware parallel
             decoding, Fast-dLLM, arXiv 2505.22618). In a batch, a step costs as much as before while any row needs it.
+        entropy_bound (`float`, *optional*):
+            In nats: a step keeps as well the codes of the lowest entropies, as many as add up to at most this without the
+            highest one, whatever the schedule says, and at least one (entropy-bounded unmasking, arXiv 2505.24857; the name
+            is that of `EntropyBoundScheduler` in diffusers). 0 keeps ahead what is certain alone. Passes are saved as with
+            `confidence_threshold`.
         decoding_order (`str`, defaults to `"confidence"`):
             `"halton"` decides the codes in a fixed low-discrepancy order instead of the most confident first
             (arXiv 2503.17076). A step costs as much; it is meant to get by with fewer steps.
@@ -59,6 +64,7 @@ class DecodingApproximations:
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     unconditional_skip_range: int = 1
     confidence_threshold: float | None = None
+    entropy_bound: float | None = None
     decoding_order: str = "confidence"
     history_window: int | None = None
     history_keep_ratio: float = 0.0
@@ -69,14 +75,18 @@ class DecodingApproximations:
         check_integer("unconditional_skip_range", self.unconditional_skip_range)
         if self.confidence_threshold is not None:
             check_number("confidence_threshold", self.confidence_threshold, maximum=1)
+        if self.entropy_bound is not None:
+            check_number("entropy_bound", self.entropy_bound)
         check_choice("decoding_order", self.decoding_order, DECODING_ORDERS)
         if self.history_window is not None:
             check_integer("history_window", self.history_window, minimum=0)
         check_number("history_keep_ratio", self.history_keep_ratio, maximum=1)
 
-    def reduced_steps(self, num_inference_steps: int) -> int:
-        """How many of the default number of steps are taken."""
-        return max(1, round(self.step_ratio * num_inference_steps))
+    def reduced_steps(self, num_inference_steps: int | Sequence[int]) -> int | list[int]:
+        """How many of the default number of steps are taken, or of each of several."""
+        if isinstance(num_inference_steps, (list, tuple)):
+            return [max(1, round(self.step_ratio * count)) for count in num_inference_steps]
+        return max(1, round(self.step_ratio * cast(int, num_inference_steps)))
 
 
 def _check_interval(name: str, value: tuple[float, float]) -> None:
@@ -114,7 +124,7 @@ class StepShortcuts:
 
     Args:
         approximations: what to leave out.
-        num_inference_steps: per frame.
+        num_inference_steps: of the first frame.
         h, w: rows and columns of codes.
         device: of the codes.
     """
@@ -122,17 +132,23 @@ class StepShortcuts:
     def __init__(
         self, approximations: DecodingApproximations, num_inference_steps: int, h: int, w: int, device: torch.device
     ):
-        start, stop = approximations.guidance_interval
-        guided_steps = [step for step in range(num_inference_steps) if start <= step / num_inference_steps < stop]
-        self._unconditional_steps = guided_steps[:: approximations.unconditional_skip_range]
-        self._reusing_steps = sorted({*guided_steps} - {*self._unconditional_steps})
+        self._approximations = approximations
+        self.set_timesteps(num_inference_steps)
         self._residual: torch.Tensor | None = None
         self._is_residual_lost = False
         is_halton = approximations.decoding_order == "halton"
         self.keep_rule: dict[str, Any] = {
             "order": halton_order(h, w).to(device) if is_halton else None,
             "confidence_threshold": approximations.confidence_threshold,
+            "entropy_bound": approximations.entropy_bound,
         }
+
+    def set_timesteps(self, num_inference_steps: int) -> None:
+        """Which steps of a frame that takes so many are guided, and which of them with an unconditional pass of their own."""
+        start, stop = self._approximations.guidance_interval
+        guided_steps = [step for step in range(num_inference_steps) if start <= step / num_inference_steps < stop]
+        self._unconditional_steps = guided_steps[:: self._approximations.unconditional_skip_range]
+        self._reusing_steps = sorted({*guided_steps} - {*self._unconditional_steps})
 
     def fork(self) -> "StepShortcuts":
         """Another one that has come as far, and goes on by itself."""

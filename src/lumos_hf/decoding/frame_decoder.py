@@ -6,13 +6,14 @@ Shape suffixes: B videos, t latent frames, h and w rows and columns of codes, n 
 """
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any, cast
 
 import torch
 
+from ..generation_defaults import steps_of_frame
 from ..modeling_lumos import LumosForCausalLM
 from ..scheduling_mask_decoding import MaskDecodingScheduler
 from ..token_layout import (
@@ -60,7 +61,7 @@ class FrameDecoder:
             Given frames first, then whatever is to be made. B is the number of prompts or a multiple of it; the rows of a
             prompt are neighbours, with the same given frames.
         num_given (`int`): how many frames are given whole in all rows. They are history as they are.
-        num_inference_steps (`int`): steps per frame.
+        num_inference_steps (`int` or a list of them): steps per frame, or of each frame, of which the last number goes on.
         history_mask_ratio (`float`): share of a finished frame's tokens that is masked, in [0, 1]; at least one is.
         approximations ([`DecodingApproximations`]): what to leave out.
         generator (`torch.Generator` or a list of B of them, *optional*): of the random numbers.
@@ -77,7 +78,7 @@ class FrameDecoder:
         header_ids: list[int],
         codes: torch.Tensor,
         num_given: int,
-        num_inference_steps: int,
+        num_inference_steps: int | Sequence[int],
         history_mask_ratio: float,
         approximations: DecodingApproximations = EXACT,
         generator: torch.Generator | list[torch.Generator] | None = None,
@@ -87,10 +88,12 @@ class FrameDecoder:
         self.transformer = transformer
         self.scheduler = copy.copy(scheduler)
         # Steps stay on the CPU, where the scheduler reads them without waiting for the device.
-        self.scheduler.set_timesteps(num_inference_steps)
+        self._num_inference_steps = num_inference_steps
+        num_steps = steps_of_frame(num_inference_steps, 0)
+        self.scheduler.set_timesteps(num_steps)
         self._generator = generator
         self._parallel = parallel
-        self._shortcuts = StepShortcuts(approximations, num_inference_steps, h, w, codes.device)
+        self._shortcuts = StepShortcuts(approximations, num_steps, h, w, codes.device)
         self._compact_history = CompactHistory(approximations, frame_length(h, w))
 
         self._prefixes = (prefixes, negative_prefixes)
@@ -114,20 +117,22 @@ class FrameDecoder:
 
     @property
     def timesteps(self) -> torch.Tensor:
-        """The steps of every frame, in order."""
+        """The steps of the frame in hand, in order."""
         # The constructor sets them.
         return cast(torch.Tensor, self.scheduler.timesteps)
 
-    def begin_frame(self, latents: torch.Tensor) -> None:
+    def begin_frame(self, latents: torch.Tensor, latent_frame: int = 0) -> None:
         """
-        To be called before the first step of a frame of which codes are given.
+        To be called before the first step of a frame of which codes are given, or that has a number of steps of its own.
 
-        The steps then keep their share of the codes that a row has to decide, instead of its share of all codes. A row
+        Where codes are given, the steps keep their share of the codes that a row has to decide, instead of its share of all codes. A row
         that has none to decide draws no random numbers, and keeps its temperature: as if it had not been there.
 
         Args:
             latents: the given codes, `(B, h, w)`, `UNKNOWN_CODE` where they are to be made.
+            latent_frame: its number in the video, from 0 on.
         """
+        self._set_timesteps(steps_of_frame(self._num_inference_steps, latent_frame))
         num_to_decide = (latents == UNKNOWN_CODE).flatten(1).sum(dim=1)
         is_plain = bool((num_to_decide == latents[0].numel()).all())
         self._num_to_decide = None if is_plain else num_to_decide
@@ -273,6 +278,15 @@ class FrameDecoder:
         base = self._base.repeat_interleave(len(self._history[0]) // len(self._base), dim=0)
         return torch.cat([base, torch.stack(self._history, dim=1)], dim=1)
 
+    def _set_timesteps(self, num_steps: int) -> None:
+        """Another number of steps from this frame on; the temperature goes on from where it is."""
+        if num_steps == len(self.timesteps):
+            return
+        temperature = self.scheduler.temperature
+        self.scheduler.set_timesteps(num_steps)
+        self.scheduler.temperature = temperature
+        self._shortcuts.set_timesteps(num_steps)
+
     @property
     def _resting_rows(self) -> torch.Tensor | None:
         """Rows `(B,)` that have nothing to decide in this frame, None for none."""
@@ -334,11 +348,14 @@ class FrameDecoder:
         undecided_uniforms = token_uniforms[undecided]
         hidden_states = self._hidden_states(self._shortcuts.branches_to_run(branches, timestep), latents)
         hidden_states = self._shortcuts.complete(hidden_states, undecided, timestep, is_guided=len(branches) > 1)
-        codes, probabilities = self._sample_codes(hidden_states, undecided_uniforms, guidance_scale)
+        codes, probabilities, *entropies = self._sample_codes(hidden_states, undecided_uniforms, guidance_scale)
         predicted = sample.masked_scatter(undecided, codes)
         probabilities = probabilities.new_ones(sample.shape).masked_scatter(undecided, probabilities)
+        rule = self._keep_rule
+        if entropies:
+            rule["entropies"] = probabilities.new_zeros(sample.shape).masked_scatter(undecided, entropies[0])
         sample = self.scheduler.mask_least_confident(
-            predicted, probabilities, sample, timestep, confidence_uniforms, **self._keep_rule
+            predicted, probabilities, sample, timestep, confidence_uniforms, **rule
         )
         return sample, predicted
 
@@ -436,17 +453,21 @@ class FrameDecoder:
 
     def _sample_codes(
         self, hidden_states: list[torch.Tensor], uniforms: torch.Tensor, guidance_scale: float
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Codes `(R,)` and their probabilities, from each branch's `(R, hidden_size)` and draws `(R,)`."""
+    ) -> tuple[torch.Tensor, ...]:
+        """
+        Codes `(R,)`, their probabilities, and their entropies where those are bounded, from each branch's
+        `(R, hidden_size)` and draws `(R,)`.
+        """
         # A draw holds the probabilities beside the logits, so a chunk has half the rows that logits alone could have.
         num_rows = max(1, self.transformer.num_rows_per_chunk(uniforms.device) // 2)
         chunks = zip(uniforms.split(num_rows), *(states.split(num_rows) for states in hidden_states), strict=True)
-        samples = [
-            self.scheduler.sample_tokens(self._guided_head(chunk_states, guidance_scale), chunk_uniforms)
-            for chunk_uniforms, *chunk_states in chunks
-        ]
-        codes, probabilities = (torch.cat(parts) for parts in zip(*samples, strict=True))
-        return codes, probabilities
+        samples = []
+        for chunk_uniforms, *chunk_states in chunks:
+            logits = self._guided_head(chunk_states, guidance_scale)
+            sampled = self.scheduler.sample_tokens(logits, chunk_uniforms)
+            is_bounded = self._shortcuts.keep_rule["entropy_bound"] is not None
+            samples.append((*sampled, self.scheduler.entropies(logits)) if is_bounded else sampled)
+        return tuple(torch.cat(parts) for parts in zip(*samples, strict=True))
 
     def _guided_head(self, hidden_states: list[torch.Tensor], guidance_scale: float) -> torch.Tensor:
         """Guided logits of the visual codes, with one product instead of two where the output head is linear."""

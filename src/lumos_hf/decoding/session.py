@@ -23,7 +23,7 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 from ..argument_checks import check_integer
 from ..call_inputs import CallInputs, as_list, check_callback_outputs, check_context
-from ..generation_defaults import check_settings
+from ..generation_defaults import check_settings, steps_of_frame
 from ..hub.lora_loader import lora_scale
 from ..token_layout import UNKNOWN_CODE, frame_length, num_latent_frames, video_duration, video_header_ids
 from .frame_decoder import DecoderMark, FrameDecoder
@@ -268,7 +268,7 @@ class VideoSession:
         if is_given.all():
             return latents, is_given
         predicted = latents
-        decoder.begin_frame(latents)
+        decoder.begin_frame(latents, self._num_made)
         for timestep in decoder.timesteps:
             state.current_timestep = timestep
             latents, predicted = decoder.step(latents, timestep, self.guidance_scale)
@@ -404,14 +404,15 @@ class VideoSession:
 
     def _count_timesteps(self) -> int:
         """Steps of all frames of which something is to be made; of one frame where there is no end."""
-        num_steps = len(self._decoder.timesteps)
+        # Completed inputs have a number or a list.
+        num_inference_steps: Any = self.inputs.num_inference_steps
         if self._num_frames == math.inf:
-            return num_steps
+            return steps_of_frame(num_inference_steps, 0)
         is_made = (self._given.codes == UNKNOWN_CODE).any(dim=(0, 2, 3))
         if self._num_undecided_by_strength:
             is_made = torch.ones_like(is_made)
-        num_made = int(is_made.sum()) + int(self._num_frames) - len(is_made)
-        return num_made * num_steps
+        made = [frame for frame in range(int(self._num_frames)) if frame >= len(is_made) or is_made[frame]]
+        return sum(steps_of_frame(num_inference_steps, frame) for frame in made)
 
     def _roll(self) -> None:
         """Begins a new sequence with the latest frames."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData, parse_local_safetensors_file_metadata
 
-from .lora_files import PEFT_CONFIG_NAME, find_lora_file, read_lora_file
+from .lora_files import PEFT_CONFIG_NAME, find_lora_file, read_lora_file, read_turbo_settings
 from .model_card import TAGS, code_span, format_count, in_string, plain_text, write_card
 
 
@@ -77,6 +77,7 @@ def lora_card(
         size=f"{format_count(num_parameters)} parameters in {len(state_dict)} tensors",
         rank=config.get("r") if isinstance(config.get("r"), int) else None,
         alpha=config.get("lora_alpha") if isinstance(config.get("lora_alpha"), (int, float)) else None,
+        turbo=read_turbo_settings(file),
         training_data=training_data,
         limits=limits,
     )
@@ -86,7 +87,12 @@ def lora_card(
 
 
 def write_lora_card(
-    directory: Path, weight_name: str | None = None, *, base_model: str | None = None, replace: bool = False
+    directory: Path,
+    weight_name: str | None = None,
+    *,
+    base_model: str | None = None,
+    replace: bool = False,
+    training_data: str | None = None,
 ) -> None:
     """
     Writes the card of the LoRA weights in a directory, unless there is a card already and `replace` is not set. A
@@ -94,7 +100,10 @@ def write_lora_card(
     """
     card_file = directory / "README.md"
     if replace or not card_file.is_file():
-        write_card(card_file, lora_card(directory, weight_name=weight_name, base_model=_repository(base_model)))
+        card = lora_card(
+            directory, weight_name=weight_name, base_model=_repository(base_model), training_data=training_data
+        )
+        write_card(card_file, card)
 
 
 def is_lora_directory(directory: str | os.PathLike) -> bool:

@@ -25,6 +25,8 @@ from .hub_errors import describe_hub_error, first_line
 
 PEFT_WEIGHT_NAME = "adapter_model.safetensors"
 PEFT_CONFIG_NAME = "adapter_config.json"
+# In the header of weights that were distilled: the steps, the guidance and the scheduler that they want.
+TURBO_METADATA_KEY = "lumos_hf_turbo"
 _WEIGHT_NAMES = (LORA_WEIGHT_NAME_SAFE, PEFT_WEIGHT_NAME)
 
 # Of repositories, for `snapshot_download`.
@@ -139,6 +141,30 @@ def read_lora_file(file: Path) -> tuple[StateDict, dict[str, Any] | None]:
     if file.name == PEFT_WEIGHT_NAME:
         raise ValueError(f"There is no {PEFT_CONFIG_NAME} beside '{file}'.")
     return state_dict, None
+
+
+def read_turbo_settings(file: Path) -> dict[str, Any] | None:
+    """
+    What distilled weights want: `num_inference_steps`, `guidance_scale` and the configuration of their `scheduler`; None
+    for other weights.
+
+    Raises:
+        ValueError: if the file or what it wants cannot be read.
+    """
+    if file.suffix != ".safetensors":
+        return None
+    try:
+        with safetensors.safe_open(file, "pt") as weights:
+            text = (weights.metadata() or {}).get(TURBO_METADATA_KEY)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise ValueError(f"'{file}' is no safetensors file that can be read: {first_line(error)}") from error
+    if text is None:
+        return None
+    settings = _parse_config(text, file)
+    missing = [name for name in ("num_inference_steps", "guidance_scale", "scheduler") if name not in settings]
+    if missing:
+        raise ValueError(f"'{file}' must say of its distilled weights `{missing[0]}`, which is not there.")
+    return settings
 
 
 def _read_pickled(file: Path) -> StateDict:

@@ -18,7 +18,15 @@ from diffusers.loaders.lora_base import LoraBaseMixin
 from diffusers.utils import get_peft_kwargs, logging
 
 from ..files import whole_file
-from .lora_files import StateDict, find_lora_file, plain_config, read_lora_file, write_lora_directory
+from ..generation_defaults import check_settings
+from .lora_files import (
+    StateDict,
+    find_lora_file,
+    plain_config,
+    read_lora_file,
+    read_turbo_settings,
+    write_lora_directory,
+)
 
 
 logger = logging.get_logger(__name__)
@@ -164,6 +172,58 @@ class LumosLoraLoaderMixin(LoraBaseMixin):
                     self._inject(state_dict, lora_config, adapter_name, loaded, low_cpu_mem_usage)
         except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError, re.error) as error:
             raise ValueError(f"{_described(source)} does not fit the transformer: {error}") from error
+
+    def load_turbo_weights(
+        self,
+        source: str | os.PathLike | None = None,
+        *,
+        weight_name: str | None = None,
+        subfolder: str | None = None,
+        **download_options: Any,
+    ) -> None:
+        """
+        Makes the pipeline one of few steps by weights that were distilled for it (examples/distill.py).
+
+        They are merged into the transformer, so that they cost nothing, and their steps, guidance and scheduler become the
+        defaults of the pipeline. Load the checkpoint again to be without them.
+
+        Args:
+            source (`str` or `os.PathLike`, *optional*):
+                A file, a directory or a repository on the Hub; by default the folder `turbo` of the checkpoint that this
+                pipeline was loaded from.
+            weight_name (`str`, *optional*): which file of a directory or a repository.
+            subfolder (`str`, *optional*): where it is in there.
+            download_options: `revision`, `token`, `cache_dir`, `local_files_only`, `force_download`.
+
+        Raises:
+            ValueError: if there are no such weights, they do not fit or do not say what they want, or other adapters are
+                loaded, which would be merged as well: load those afterwards.
+        """
+        pipeline = cast(Any, self)
+        if source is None:
+            source, subfolder = pipeline.name_or_path, subfolder or "turbo"
+            if not source:
+                raise ValueError(
+                    "`source` must be given to a pipeline that was not loaded from a checkpoint, got None."
+                )
+        loaded = self.get_list_adapters().get(_COMPONENT, [])
+        if loaded:
+            raise ValueError(f"`load_turbo_weights` comes before other adapters are loaded, there are {loaded}.")
+        try:
+            file = find_lora_file(source, weight_name, subfolder, **download_options)
+        except ValueError as error:
+            raise ValueError(f"`source` must have distilled weights, got '{source}': {error}") from error
+        settings = read_turbo_settings(file)
+        if settings is None:
+            raise ValueError(f"`source` must have weights that say how many steps they want, got '{file}'.")
+        wanted = {name: settings[name] for name in ("num_inference_steps", "guidance_scale")}
+        check_settings(**wanted)
+        scheduler = type(pipeline.scheduler).from_config(settings["scheduler"])
+        self.load_lora_weights(file)
+        self.fuse_lora()
+        self.unload_lora_weights()
+        pipeline.register_modules(scheduler=scheduler)
+        pipeline.register_to_config(**{f"default_{name}": value for name, value in wanted.items()})
 
     def _inject(
         self, state_dict: StateDict, lora_config: Any, adapter_name: str, loaded: list[str], low_cpu_mem_usage: bool

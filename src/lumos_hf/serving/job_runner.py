@@ -28,7 +28,7 @@ import torch
 
 from ..argument_checks import check_integer
 from ..call_inputs import CallInputs
-from ..generation_defaults import resolve_default
+from ..generation_defaults import most_steps, resolve_default
 
 
 if TYPE_CHECKING:
@@ -375,7 +375,8 @@ class JobRunner:
         height, width = (
             resolve_default(name, getattr(inputs, name), self.pipe.config) for name in ("height", "width")
         )
-        self.limits.check(height, width, cast(int, inputs.num_frames), cast(int, inputs.num_inference_steps))
+        num_steps = most_steps(cast(Any, inputs.num_inference_steps))
+        self.limits.check(height, width, cast(int, inputs.num_frames), num_steps)
 
     def _check_room(self, client: str) -> None:
         if len(self._queues.get(client, ())) >= self.limits.max_queued_per_client:

@@ -32,7 +32,7 @@ IGNORED_LABEL = -100
 
 
 @dataclass
-class _Clip:
+class Clip:
     """
     A checked feature: `prefix` is what stands before video_start, `visual_ids` runs from there to the end, `generator`
     is the clip's own or else the collator's.
@@ -135,7 +135,7 @@ class DataCollatorForDiffusionForcing:
         """
         if not features:
             raise ValueError("`features` must hold at least one clip, got none.")
-        clips = [self._read_clip(index, feature) for index, feature in enumerate(features)]
+        clips = [self.read_clip(index, feature) for index, feature in enumerate(features)]
         self._check_lengths(clips)
         is_dropped = self._draw_dropped(clips)
         masks = self._draw_masks(clips)
@@ -146,14 +146,14 @@ class DataCollatorForDiffusionForcing:
         switches = {} if self.skip_logits is None else {"skip_logits": self.skip_logits}
         return {**self._pad(rows), **switches}
 
-    def _read_clip(self, index: int, feature: Mapping[str, Any]) -> _Clip:
+    def read_clip(self, index: int, feature: Mapping[str, Any]) -> Clip:
         name = _feature_name(index, feature)
         try:
             codes = self._read_codes(_required(feature, "codes"))
             self._check_size(feature, codes)
             fps = _integer("fps", _required(feature, "fps"))
             duration = video_duration(self._num_frames(feature, len(codes)), fps)
-            return _Clip(
+            return Clip(
                 name=name,
                 codes_shape=tuple(codes.shape),
                 visual_ids=sequence_from_codes([], codes, duration, fps, self.config),
@@ -233,7 +233,7 @@ class DataCollatorForDiffusionForcing:
             self._generator = torch.Generator().manual_seed(self.seed + (0 if worker is None else worker.id))
         return self._generator
 
-    def _check_lengths(self, clips: list[_Clip]) -> None:
+    def _check_lengths(self, clips: list[Clip]) -> None:
         """Of prompts that get dropped too: what is wrong with a clip must not depend on chance."""
         limit = self.config.max_position_embeddings
         for clip in clips:
@@ -244,18 +244,18 @@ class DataCollatorForDiffusionForcing:
                     f"{length} tokens, of which {len(clip.visual_ids)} are visual."
                 )
 
-    def _draw_dropped(self, clips: list[_Clip]) -> list[bool]:
+    def _draw_dropped(self, clips: list[Clip]) -> list[bool]:
         if self.prompt_drop_probability == 0:
             return [False] * len(clips)
         return [_draw_uniforms(1, clip).item() < self.prompt_drop_probability for clip in clips]
 
-    def _draw_masks(self, clips: list[_Clip]) -> list[torch.Tensor]:
+    def _draw_masks(self, clips: list[Clip]) -> list[torch.Tensor]:
         """Per clip a mask over the content positions of its frames, `(t, h * (w + 1))`."""
         # All rates first, then the patterns clip by clip: the order of the official code, which a seed relies on.
         rates = [self._draw_rates(clip) for clip in clips]
         return [self._draw_mask(*parts) for parts in zip(clips, rates, strict=True)]
 
-    def _draw_rates(self, clip: _Clip) -> torch.Tensor:
+    def _draw_rates(self, clip: Clip) -> torch.Tensor:
         """Mask rates of the frames `(t,)`, or one for all of them, `(1,)`."""
         t = clip.codes_shape[0]
         num_rates = t if self.strategy == "diffusion_forcing" else 1
@@ -264,7 +264,7 @@ class DataCollatorForDiffusionForcing:
             return (rates * self.mask_rate_decay ** torch.arange(t)).clamp(min=self.minimum_mask_ratio)
         return rates
 
-    def _draw_mask(self, clip: _Clip, rates: torch.Tensor) -> torch.Tensor:
+    def _draw_mask(self, clip: Clip, rates: torch.Tensor) -> torch.Tensor:
         t, h, w = clip.codes_shape
         num_patterns = 1 if self.strategy in ("tube", "decaying_tube") else t
         uniforms = _draw_uniforms(num_patterns * h * (w + 1), clip).view(num_patterns, -1)
@@ -274,9 +274,7 @@ class DataCollatorForDiffusionForcing:
         has_label = mask.unflatten(-1, (h, w + 1))[..., :w].any()
         return mask.expand(t, -1) if has_label else self._draw_mask(clip, rates)
 
-    def _row(
-        self, clip: _Clip, prefix_ids: list[int], content_mask: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _row(self, clip: Clip, prefix_ids: list[int], content_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Token ids and labels of one row."""
         is_masked = self._mask_in_sequence(clip, content_mask)
         # Ends of lines are masked too. They may have an id above those of the codes as well as below.
@@ -290,7 +288,7 @@ class DataCollatorForDiffusionForcing:
             [torch.full_like(prefix, IGNORED_LABEL), visual_labels]
         )
 
-    def _mask_in_sequence(self, clip: _Clip, content_mask: torch.Tensor) -> torch.Tensor:
+    def _mask_in_sequence(self, clip: Clip, content_mask: torch.Tensor) -> torch.Tensor:
         """Carries a mask over content positions `(t, content)` over to the positions of `clip.visual_ids`."""
         t, h, w = clip.codes_shape
         length = frame_length(h, w)
@@ -310,7 +308,7 @@ class DataCollatorForDiffusionForcing:
         }
 
 
-def _draw_uniforms(count: int, clip: _Clip) -> torch.Tensor:
+def _draw_uniforms(count: int, clip: Clip) -> torch.Tensor:
     return torch.rand(count, generator=clip.generator)
 
 
