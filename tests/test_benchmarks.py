@@ -237,3 +237,12 @@ def test_text_alone_loads_faster_and_gives_the_same_ids(benchmarks, tmp_path, ca
     tokenizer_loading.main([*arguments, f"--results={tmp_path / 'RESULTS.md'}"])
     assert (tmp_path / "RESULTS.md").read_text().splitlines()[-1].endswith("| 20 |")
     assert "with visual codes" in capsys.readouterr().out
+
+
+def test_visitors_of_an_app_in_its_own_process_get_their_own(benchmarks):
+    pytest.importorskip("gradio", reason="gradio, of the extra `app`, is not installed")
+    import app_visitors
+
+    outcome = app_visitors.main(["--visitors=3", "--calls=2", "--frames=1", "--steps=2"])
+    assert (outcome.num_lost, outcome.num_wrong) == (0, 0)
+    assert outcome.growth < 0.05

@@ -1,6 +1,7 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
 """`lumos-hf app`: a page to play with a checkpoint."""
 
+import gc
 import importlib.util
 import time
 from typing import TYPE_CHECKING, Annotated
@@ -62,6 +63,9 @@ def serve_app(
     pipe = load_pipeline(source, dtype, device)
     pipe.set_progress_bar_config(disable=True)
     limits = _limits(pipe, max_area, max_frames, max_steps, max_queued)
+    # `main` has it off for commands that end soon. What is there by now stays for good.
+    gc.freeze()
+    gc.enable()
 
     from ..app.page import served_page
     from ..serving import JobRunner
