@@ -2,7 +2,7 @@
 # make app       install what it needs, too, and open a page to play with:  make app ARGS="--model me/lumos-1b --port 8000"
 # make test      the whole test suite, in the same .venv;  make test-fast  what takes about a minute
 # make test-faults  what killed processes, damaged files and broken code must not get past; not part of make test
-# make demo-train  train the demo checkpoint again;  make demo-score  measure it;  make demo-card  its model card
+# make demo-train  train the demo checkpoint again;  make demo-turbo  distill its turbo weights;  make demo-score  measure it;  make demo-card  its model card
 # make bench     speed and memory, into benchmarks/RESULTS.md; about half an hour
 # make quality   formatting, lint and types, read only;  make style  formatting and lint, applied
 # make lock      write requirements/ again after a change of pyproject.toml;  make lock-check  do the two fit?
@@ -19,7 +19,7 @@ BIN := $(VENV)/bin
 OUTPUTS := outputs
 LOCKS := pyproject.toml setup.py scripts/check_lock.py $(wildcard requirements/*.txt)
 
-.PHONY: demo app test test-fast test-faults quality style lock lock-check upgrade test-versions bench demo-train demo-score demo-card
+.PHONY: demo app test test-fast test-faults quality style lock lock-check upgrade test-versions bench demo-train demo-turbo demo-score demo-card
 
 $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit("lumos_hf needs Python 3.11 or newer, as in: make demo PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
@@ -107,6 +107,9 @@ demo-train: $(VENV)/.installed-dev
 	$(BIN)/python examples/demo_world/train_generator.py --refine $(OUTPUTS)/demo-training/transformer-given \
 		--steps 850 --batch-size 8 --learning-rate 8e-4 --seed 1
 	$(BIN)/python examples/demo_world/assemble.py
+
+demo-turbo: $(VENV)/.installed-dev
+	$(BIN)/python examples/demo_world/turbo.py
 
 demo-card: $(VENV)/.installed-dev
 	$(BIN)/python examples/demo_world/card.py

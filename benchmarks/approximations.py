@@ -5,10 +5,12 @@ What each lossy option of decoding costs and saves, on the demo checkpoint.
     python benchmarks/approximations.py                       # all options, the prompts of make demo-score
     python benchmarks/approximations.py --only exact fast
     python benchmarks/approximations.py --split training      # to choose among options, without the held-out prompts
+    python benchmarks/approximations.py --diversity           # what turbo draws for one prompt, and the checkpoint itself
     python benchmarks/approximations.py --long-video          # time and memory of compact histories; no quality
 
 The score is the share of clips that are right in everything, one clip per prompt, with the seeds of `make demo-score`;
-"lost" and "gained" count the clips that are right without the option and not with it, and the other way round. Time is
+"lost" and "gained" count the clips that are right without the option and not with it, and the other way round. "turbo" is
+the checkpoint with its turbo weights, beside the checkpoint without them. Time is
 that of the transformer and the scheduler for one video at a time, in turns with exact decoding, as a median of ratios of
 processor time; forward passes are those of the same videos, the prompt's and the history's included. Clips that were
 scored before are not made again: see `--records`. Rows are added to benchmarks/RESULTS.md.
@@ -17,8 +19,10 @@ scored before are not made again: see `--records`. Rows are added to benchmarks/
 import argparse
 import datetime
 import json
+import math
 import random
 import statistics
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,7 +33,7 @@ from results import RESULTS, append_rows, table
 
 from lumos_hf import DecodingApproximations, LumosVideoPipeline, demo_checkpoint
 from lumos_hf.evaluation.clips import ClipSpec, caption, is_held_out, pair_specs, single_specs
-from lumos_hf.evaluation.measure import judge, observe
+from lumos_hf.evaluation.measure import judge, layout, observe
 from lumos_hf.evaluation.score import BATCH_SIZE, NUM_PAIRS, NUM_SINGLES, generate, held_out_prompts
 
 
@@ -54,8 +58,15 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "history: first frame, 1/3 of the rest": {
         "approximations": DecodingApproximations(history_window=0, history_keep_ratio=1 / 3)
     },
+    "steps 12, 3": {"num_inference_steps": [12, 3]},
+    "steps 12, 1": {"num_inference_steps": [12, 1]},
+    "entropy bound 0.1": {"approximations": DecodingApproximations(entropy_bound=0.1)},
+    "entropy bound 1": {"approximations": DecodingApproximations(entropy_bound=1.0)},
+    "no guidance, steps 4, 1": {"num_inference_steps": [4, 1], "guidance_scale": 1.0},
     "fast": {"approximations": "fast"},
+    "turbo": {},
 }
+DIVERSITY_PROMPTS = ("A purple heart floats up by the sea.", "A red star jumps in the snow.")
 LONG_VIDEO_OPTIONS = {
     "exact": {},
     "window 4, 1/4 of the rest": {"approximations": DecodingApproximations(history_window=4, history_keep_ratio=0.25)},
@@ -72,18 +83,22 @@ SCORE_COLUMNS = (
     "time ratio (range)",
     "forward passes",
 )
+DIVERSITY_COLUMNS = ("date", "device", "prompt, clips", "entropy in bits of", "without", "turbo", "ratio")
 LONG_VIDEO_COLUMNS = ("date", "device", "latent frames, steps", "option", "seconds", "cache MB", "time ratio (range)")
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=None, help="a checkpoint directory; default: the packaged one")
+    parser.add_argument("--turbo", type=Path, default=None, help="turbo weights; default: those of the checkpoint")
     parser.add_argument("--only", nargs="+", default=list(OPTIONS), help="names of options")
     parser.add_argument("--split", choices=("held-out", "training"), default="held-out")
     parser.add_argument("--singles", type=int, default=NUM_SINGLES)
     parser.add_argument("--pairs", type=int, default=NUM_PAIRS)
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--long-video", action="store_true")
+    parser.add_argument("--diversity", action="store_true")
+    parser.add_argument("--clips", type=int, default=64, help="of each prompt, for --diversity")
     parser.add_argument("--latent-frames", type=int, default=33, help="of the long video")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
@@ -96,9 +111,11 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def load_pipeline(options: argparse.Namespace) -> LumosVideoPipeline:
+def load_pipeline(options: argparse.Namespace, name: str = "exact") -> LumosVideoPipeline:
     pipe = LumosVideoPipeline.from_pretrained(options.model or demo_checkpoint()).to(options.device)
     pipe.set_progress_bar_config(disable=True)
+    if name == "turbo":
+        pipe.load_turbo_weights(options.turbo)
     return pipe
 
 
@@ -131,25 +148,27 @@ class ForwardCounter:
 
 
 def time_ratios(
-    pipe: LumosVideoPipeline, prompts: list[str], call: dict[str, Any], device: str
+    pipe: LumosVideoPipeline, exact: LumosVideoPipeline, prompts: list[str], call: dict[str, Any], device: str
 ) -> tuple[list[float], float]:
-    """Per prompt the time with `call` over that without, and the mean number of forward passes with it."""
+    """Per prompt the time of `pipe` with `call` over that of `exact`, and the mean number of forward passes with it."""
 
-    def decode(prompt: str, seed: int, arguments: dict[str, Any]) -> float:
+    def decode(pipe: LumosVideoPipeline, prompt: str, seed: int, arguments: dict[str, Any]) -> float:
         generator = torch.Generator().manual_seed(seed)
         return seconds(lambda: pipe(prompt, generator=generator, output_type="latent", **arguments), device)
 
-    decode(prompts[0], 0, call)
+    decode(pipe, prompts[0], 0, call)
     ratios, passes = [], []
     for seed, prompt in enumerate(prompts):
         with ForwardCounter(pipe.transformer) as counter:
-            approximate = decode(prompt, seed, call)
-        ratios.append(approximate / decode(prompt, seed, {}))
+            approximate = decode(pipe, prompt, seed, call)
+        ratios.append(approximate / decode(exact, prompt, seed, {}))
         passes.append(counter.count)
     return ratios, statistics.mean(passes)
 
 
-def measure(pipe: LumosVideoPipeline, name: str, options: argparse.Namespace) -> dict[str, Any]:
+def measure(
+    pipe: LumosVideoPipeline, exact: LumosVideoPipeline, name: str, options: argparse.Namespace
+) -> dict[str, Any]:
     """What is known of an option from earlier runs, with what this one adds to it; saved after every batch of clips."""
     path = options.records / options.split / f"{name.replace('/', ' of ')}.json"
     call = OPTIONS[name]
@@ -160,7 +179,8 @@ def measure(pipe: LumosVideoPipeline, name: str, options: argparse.Namespace) ->
     if path.is_file():
         record = json.loads(path.read_text(encoding="utf-8"))
     else:
-        ratios, passes = time_ratios(pipe, [text for _, text in sets["singles"][: options.runs]], call, options.device)
+        timed = [text for _, text in sets["singles"][: options.runs]]
+        ratios, passes = time_ratios(pipe, exact, timed, call, options.device)
         record = {"ratios": ratios, "passes": passes, "singles": [], "pairs": []}
         _save(path, record)
     for kind, prompts in sets.items():
@@ -207,11 +227,40 @@ def ratio_cell(ratios: list[float]) -> str:
 
 def score_rows(options: argparse.Namespace) -> list[list[str]]:
     pipe = load_pipeline(options)
-    exact = measure(pipe, "exact", options)
+    exact = measure(pipe, pipe, "exact", options)
     rows = []
     for name in options.only:
-        rows.append(score_row(name, measure(pipe, name, options), exact, options))
+        changed = load_pipeline(options, name) if name == "turbo" else pipe
+        rows.append(score_row(name, measure(changed, pipe, name, options), exact, options))
         print(", ".join(f"{column}: {cell}" for column, cell in zip(SCORE_COLUMNS, rows[-1], strict=True)), flush=True)
+    return rows
+
+
+def entropy_bits(values: list[Any]) -> float:
+    """Entropy of the values as they are distributed in the list."""
+    counts = Counter(values).values()
+    return sum(count / len(values) * math.log2(len(values) / count) for count in counts)
+
+
+def diversity_rows(options: argparse.Namespace) -> list[list[str]]:
+    """What clips of one prompt choose, each with a seed of its own, with turbo weights and without."""
+    pipes = [load_pipeline(options, name) for name in ("exact", "turbo")]
+    rows = []
+    for prompt in DIVERSITY_PROMPTS:
+        layouts = [[layout(clip) for clip in generate(pipe, [prompt] * options.clips)] for pipe in pipes]
+        for title, name in (("position", "position"), ("mirrored scene", "is_mirrored"), ("size", "size")):
+            without, turbo = (entropy_bits([getattr(each, name) for each in clips]) for clips in layouts)
+            rows.append(
+                [
+                    datetime.date.today().isoformat(),
+                    device_name(options),
+                    f"{prompt} {options.clips}",
+                    title,
+                    f"{without:.2f}",
+                    f"{turbo:.2f}",
+                    f"{turbo / without:.2f}" if without else "",
+                ]
+            )
     return rows
 
 
@@ -267,6 +316,8 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     if options.long_video:
         title, columns, rows = "Compact histories", LONG_VIDEO_COLUMNS, long_video_rows(options)
+    elif options.diversity:
+        title, columns, rows = "Diversity", DIVERSITY_COLUMNS, diversity_rows(options)
     else:
         title, columns, rows = "Lossy options", SCORE_COLUMNS, score_rows(options)
     print("\n" + table(columns, rows))

@@ -179,3 +179,69 @@ def test_accelerate_reads_the_configurations(path):
     config = load_config_from_file(str(path))
     assert config.mixed_precision == "bf16"
     assert set(yaml.safe_load(path.read_text())) <= set(vars(config))
+
+
+DISTILLATION = ["--learning_rate", "0.05", "--warmup_steps", "0", "--student_steps", "2", "1", "--report_to", "none"]
+
+
+def distill(model, output, max_steps, *more):
+    arguments = [
+        "--model",
+        str(model),
+        "--output_dir",
+        str(output),
+        "--use_cpu",
+        "True",
+        "--max_steps",
+        str(max_steps),
+    ]
+    arguments += ["--logging_steps", "1", "--save_steps", "1", "--disable_tqdm", "True", "--bf16", "False"]
+    load_example("distill").main([*arguments, *DISTILLATION, *more])
+
+
+def test_distill_its_own_samples(checkpoint, tmp_path):
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("\n".join([PROMPT, "A blue circle waits at night.", "A red heart waits at night."]))
+    output = tmp_path / "turbo"
+    own = ["--prompts", str(prompts), "--sample_batch_size", "2", "--activation_checkpointing", "True"]
+    distill(checkpoint, output, 2, *own)
+    samples = {path: path.stat().st_mtime_ns for path in (output / "samples").iterdir()}
+    assert sorted(path.name for path in samples) == ["000000.npz", "000002.npz"]
+    distill(checkpoint, output, 3, *own)
+    assert {path: path.stat().st_mtime_ns for path in (output / "samples").iterdir()} == samples
+    assert load_file(output / "checkpoint-3" / "model.safetensors").keys() == (
+        load_file(output / "checkpoint-2" / "model.safetensors").keys()
+    )
+    files = {path: path.stat().st_mtime_ns for path in output.rglob("*")}
+    distill(checkpoint, output, 3, *own)
+    assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == files
+
+    pipe, base = (LumosVideoPipeline.from_pretrained(checkpoint) for _ in range(2))
+    pipe.load_turbo_weights(output)
+    assert pipe.config.default_num_inference_steps == [2, 1] and pipe.config.default_guidance_scale == 1.0
+    base.register_to_config(default_num_inference_steps=[2, 1], default_guidance_scale=1.0)
+    assert not torch.equal(codes(pipe), codes(base))
+
+
+def test_distill_a_set_into_all_weights(checkpoint, tokenized, tmp_path):
+    distill(checkpoint, tmp_path, 1, "--data", str(tokenized), "--train_all_weights", "True", "--bf16", "True")
+    pipe = LumosVideoPipeline.from_pretrained(tmp_path)
+    assert pipe.config.default_num_inference_steps == [2, 1] and pipe.config.default_guidance_scale == 1.0
+    assert pipe.config.default_num_frames == 5
+    assert not torch.equal(codes(pipe), codes(LumosVideoPipeline.from_pretrained(checkpoint)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Exactly one of `prompts` and `data` must be given, got None and None"),
+        (["--prompts", "a.txt", "--data", "b"], "Exactly one of `prompts` and `data` must be given, got a.txt and b"),
+        (
+            ["--prompts", "a.txt", "--student_steps", "2", "0"],
+            r"`num_inference_steps\[1\]` must be a positive integer",
+        ),
+    ],
+)
+def test_bad_arguments_of_a_distillation(tmp_path, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        load_example("distill").main(["--model", "m", "--output_dir", str(tmp_path), *arguments])

@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 from scipy import ndimage
 
-from .clips import BACKGROUNDS, COLOURS, RADIUS, SHAPES, ClipSpec, background_image, sprite
+from .clips import BACKGROUNDS, COLOURS, GRID, RADIUS, SHAPES, ClipSpec, background_image, sprite
 
 
 FOREGROUND_THRESHOLD = 45
@@ -22,6 +22,7 @@ TEMPLATE_SIZE = 48
 TEMPLATE_AREA = 24**2
 COLOUR_RADIUS = 100
 MOVEMENT = 10
+SIZE_STEP = 8
 GROWTH = 1.6
 
 
@@ -55,6 +56,33 @@ class Observation:
     jerk: float
     background_constancy: float
     end: tuple[tuple[float, float], int] | None = None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the first frame of a clip chooses that its caption leaves open.
+
+    Args:
+        is_mirrored: whether the scene is flipped left to right.
+        position: of the largest character, `(column, row)` in steps of `GRID` pixels, or None if there is none.
+        size: the side of a square of its area, in steps of `SIZE_STEP` pixels, 0 if there is none.
+    """
+
+    is_mirrored: bool
+    position: tuple[int, int] | None
+    size: int
+
+
+def layout(clip: np.ndarray) -> Layout:
+    """Reads the layout of a clip of uint8 RGB frames `(frames, height, width, 3)`, as large as the demo's clips."""
+    name, scene = _best_scene(clip)
+    blobs = _blobs(clip[0], scene)
+    is_mirrored = scene is background_image(name, True)
+    if not blobs:
+        return Layout(is_mirrored, None, 0)
+    largest = max(blobs, key=lambda blob: blob.area)
+    column, row = (round(value / GRID) for value in largest.centre)
+    return Layout(is_mirrored, (column, row), round(math.sqrt(largest.area) / SIZE_STEP))
 
 
 def observe(clip: np.ndarray) -> Observation:

@@ -225,8 +225,19 @@ class FewStepObjective(nn.Module):
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Of all weights those that are trained."""
-        trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        trained = self._trained_names()
         return {name: value for name, value in super().state_dict(*args, **kwargs).items() if name in trained}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """What [`~FewStepObjective.state_dict`] gives. Only a weight that is trained can be missing."""
+        result = super().load_state_dict(state_dict, strict=False, assign=assign)
+        missing = sorted(self._trained_names() & set(result.missing_keys))
+        if strict and (missing or result.unexpected_keys):
+            raise RuntimeError(f"Missing weights: {missing}, unexpected ones: {result.unexpected_keys}.")
+        return type(result)(missing, result.unexpected_keys)
+
+    def _trained_names(self) -> set[str]:
+        return {name for name, parameter in self.named_parameters() if parameter.requires_grad}
 
     def activation_checkpointing_enable(self, **kwargs: Any) -> None:
         """Of the student, for the `Trainer`."""
