@@ -44,7 +44,11 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def ours(
-    model: LumosForCausalLM, input_ids: list[int], options: argparse.Namespace, greedy: bool
+    model: LumosForCausalLM,
+    input_ids: list[int],
+    options: argparse.Namespace,
+    greedy: bool,
+    guidance_scale: float = GUIDANCE_SCALE,
 ) -> Callable[[], torch.Tensor]:
     temperature = 0.0 if greedy else 1.0
     scheduler = MaskDecodingScheduler(token_temperature=temperature, confidence_temperature=temperature)
@@ -60,7 +64,7 @@ def ours(
             temporal_tile_size=max(options.num_frames, 5),
             fps=FPS,
             num_inference_steps=options.steps,
-            guidance_scale=GUIDANCE_SCALE,
+            guidance_scale=guidance_scale,
             history_mask_ratio=HISTORY_MASK_RATIO,
             output_type="latent",
         ).frames

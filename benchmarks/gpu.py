@@ -5,10 +5,12 @@ Whole videos at the sizes of the released models on one GPU, in bfloat16: second
     python benchmarks/gpu.py                                          # 1B and 3B, two sizes, two lengths
     python benchmarks/gpu.py --models 1B --sizes 672x384 --frames 25
 
-One after another: the plain implementation of the official loop (reference.py), this package, and this package compiled
-with CUDA graphs. Weights are random, which changes nothing about the cost.
+One after another: the plain implementation of the official loop (reference.py), this package, this package compiled with
+CUDA graphs, with fewer steps for all frames but the first (`--list-steps`), with the steps and the one branch of turbo
+weights (`--turbo-steps`), and with weights kept in 8 bits (float8_e4m3fn, computed in bfloat16; embedding, norms and head
+as they are). Weights are random, which changes nothing about the cost.
 
-Time is extrapolated: a video is decoded with 1 and with 3 steps per latent frame, and the line through both is followed to
+Lists of steps and turbo are timed as they are. The time of all else is extrapolated: a video is decoded with 1 and with 3 steps per latent frame, and the line through both is followed to
 `--steps`. Only this package's cost bends from that line: the two steps between see 0.68 of the codes undecided on average,
 those of a long schedule 0.65, so it is slightly overestimated. No configuration is begun after `--budget` seconds.
 
@@ -20,17 +22,21 @@ import argparse
 import datetime
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
 import transformers
-from decode import ours, theirs
+from decode import GUIDANCE_SCALE, ours, theirs
+from diffusers.hooks import apply_layerwise_casting
 from measure import CONFIGURATIONS, device_name, prompt, synchronize
 from results import RESULTS, append_rows, table
 from torch.profiler import profile
 
 from lumos_hf import LumosConfig, LumosForCausalLM, MaskDecodingScheduler
-from lumos_hf.token_layout import UNKNOWN_CODE, frame_length, grid_size, num_latent_frames
+from lumos_hf.generation_defaults import steps_of_frame
+from lumos_hf.token_layout import frame_length, grid_size, num_latent_frames
+from lumos_hf.training.few_steps import undecided_counts
 
 
 # The released configurations are not published; these are LLaMA 3.2's, which fit what is known.
@@ -45,7 +51,9 @@ MODELS = {
     },
     "toy": CONFIGURATIONS["toy"],
 }
-KINDS = ("reference", "ours", "compiled")
+# The last one changes the model.
+KINDS = ("reference", "ours", "compiled", "list", "turbo", "fp8")
+FP8_SKIPPED = ("embed_tokens", "norm", "lm_head")
 MEASURED_STEPS = (1, 3)
 COLUMNS = (
     "date",
@@ -68,6 +76,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--sizes", nargs="+", default=["672x384", "448x256"], help="width x height in pixels")
     parser.add_argument("--frames", nargs="+", type=int, default=[25, 49])
     parser.add_argument("--steps", type=int, default=50, help="per latent frame, extrapolated to")
+    parser.add_argument("--list-steps", nargs="+", type=int, default=[50, 10], help="of each latent frame")
+    parser.add_argument("--turbo-steps", nargs="+", type=int, default=[8, 2], help="of each latent frame, unguided")
     parser.add_argument("--prompt-tokens", type=int, default=200)
     parser.add_argument("--budget", type=float, default=400.0)
     parser.add_argument("--kinds", nargs="+", default=KINDS, choices=KINDS)
@@ -112,34 +122,23 @@ def pass_operations(config: LumosConfig, num_tokens: int, num_queries: int, num_
     return (config.num_hidden_layers - 1) * whole + layer_operations(config, num_tokens, num_queries, num_keys)
 
 
-def undecided_codes(num_codes: int, num_steps: int) -> list[int]:
-    """How many codes of a frame are undecided before each step."""
-    scheduler = MaskDecodingScheduler()
-    scheduler.set_timesteps(num_steps)
-    counts = [num_codes]
-    for timestep in scheduler.timesteps[:-1]:
-        sample = torch.zeros(1, num_codes, dtype=torch.long)
-        sample[:, : counts[-1]] = UNKNOWN_CODE
-        counts.append(int(scheduler.mask_lengths(sample, timestep)))
-    return counts
-
-
-def video_operations(config: LumosConfig, options: argparse.Namespace) -> int:
-    """What this package needs for a video, multiplications and additions, with guidance."""
+def video_operations(config: LumosConfig, options: argparse.Namespace, is_guided: bool = True) -> int:
+    """What this package needs for a video, multiplications and additions."""
     h, w = grid_size(options.height, options.width, config)
     t = num_latent_frames(options.num_frames, config)
     length = frame_length(h, w)
-    undecided = undecided_codes(h * w, options.steps)
+    undecided = [
+        undecided_counts(MaskDecodingScheduler(), steps_of_frame(options.steps, frame), h * w) for frame in range(t)
+    ]
     operations = 0
-    for num_prefix in (options.prompt_tokens + 3, 3):
+    for num_prefix in (options.prompt_tokens + 3, 3)[: 2 if is_guided else 1]:
         operations += pass_operations(config, num_prefix, num_prefix, num_prefix)
         for frame in range(t):
             num_keys = num_prefix + (frame + 1) * length
-            operations += sum(pass_operations(config, length, num_rows, num_keys) for num_rows in undecided)
+            operations += sum(pass_operations(config, length, num_rows, num_keys) for num_rows in undecided[frame])
             if frame < t - 1:
                 operations += pass_operations(config, length, 1, num_keys)
-    head = 2 * sum(undecided) * config.hidden_size * config.visual_vocab_size
-    return operations + t * head
+    return operations + 2 * sum(map(sum, undecided)) * config.hidden_size * config.visual_vocab_size
 
 
 def extrapolate(times: tuple[float, ...], num_steps: int) -> tuple[float, float]:
@@ -173,9 +172,10 @@ def attention_kernels(run: Callable[[], float]) -> list[str]:
 def measure(kind: str, model: LumosForCausalLM, options: argparse.Namespace, rate: float) -> tuple[str, ...]:
     """One row of results."""
     input_ids = prompt(model.config, options)
-    decode = theirs if kind == "reference" else ours
+    is_guided = kind != "turbo"
+    decode = theirs if kind == "reference" else partial(ours, guidance_scale=GUIDANCE_SCALE if is_guided else 1.0)
 
-    def run(num_steps: int) -> float:
+    def run(num_steps: int | list[int]) -> float:
         function = decode(model, input_ids, argparse.Namespace(**{**vars(options), "steps": num_steps}), greedy=False)
         synchronize(options.device)
         start = time.perf_counter()
@@ -188,19 +188,23 @@ def measure(kind: str, model: LumosForCausalLM, options: argparse.Namespace, rat
     on_gpu = options.device == "cuda"
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
-    times = tuple(run(num_steps) for num_steps in MEASURED_STEPS)
-    total, step = extrapolate(times, options.steps)
+    num_frames = num_latent_frames(options.num_frames, model.config)
+    if isinstance(options.steps, list):
+        total = run(options.steps)
+        step = num_frames * total / sum(steps_of_frame(options.steps, frame) for frame in range(num_frames))
+    else:
+        total, step = extrapolate(tuple(run(num_steps) for num_steps in MEASURED_STEPS), options.steps)
     return (
         datetime.date.today().isoformat(),
         device_name(options),
         torch.__version__,
         transformers.__version__,
         options.name,
-        f"{options.width}x{options.height}, {options.num_frames}, {options.steps}",
+        f"{options.width}x{options.height}, {options.num_frames}, {options.steps}".replace("[", "").replace("]", ""),
         kind,
         f"{total:.1f}",
-        f"{1e3 * step / num_latent_frames(options.num_frames, model.config):.1f}",
-        f"{video_operations(model.config, options) / total / rate:.1%}",
+        f"{1e3 * step / num_frames:.1f}",
+        f"{video_operations(model.config, options, is_guided) / total / rate:.1%}",
         f"{torch.cuda.max_memory_allocated() / 1e9:.1f}" if on_gpu else "-",
     )
 
@@ -235,7 +239,14 @@ def main(arguments: list[str] | None = None) -> None:
             model._compiled_call_impl = None
             if kind == "compiled":
                 model.compile(fullgraph=True, mode="reduce-overhead")
-            rows.append(measure(kind, model, each, rate))
+            if kind == "fp8":
+                apply_layerwise_casting(
+                    model, torch.float8_e4m3fn, torch.bfloat16, skip_modules_pattern=FP8_SKIPPED, non_blocking=True
+                )
+                # The next configuration begins with other weights.
+                built = None
+            steps = {"list": options.list_steps, "turbo": options.turbo_steps}.get(kind, options.steps)
+            rows.append(measure(kind, model, argparse.Namespace(**{**vars(each), "steps": steps}), rate))
             print(", ".join(f"{column}: {cell}" for column, cell in zip(COLUMNS, rows[-1], strict=True)), flush=True)
     if left_out:
         print(f"Left out for want of time: {'; '.join(left_out)}")

@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 from assemble import demo_pipeline
+from peft import LoraConfig, get_peft_model
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from train_tokenizer import demo_tokenizer
 
-from lumos_hf import LumosForCausalLM
+from lumos_hf import LumosForCausalLM, LumosVideoPipeline, MaskDecodingScheduler
 from lumos_hf.evaluation.vocabulary import demo_config
+from lumos_hf.hub.turbo import write_turbo_weights
 
 
 pytestmark = pytest.mark.slow
@@ -132,7 +134,8 @@ def test_gpu_measures_every_kind(gpu, tmp_path, capsys, monkeypatch):
     results = tmp_path / "RESULTS.md"
     gpu.main([*TOY_GPU, f"--results={results}"])
     rows = [line.split(" | ") for line in results.read_text().splitlines()[6:]]
-    assert [row[6] for row in rows] == ["reference", "ours", "compiled"]
+    assert [row[6] for row in rows] == ["reference", "ours", "compiled", "list", "turbo", "fp8"]
+    assert [row[5] for row in rows[3:5]] == ["64x32, 5, 50, 10", "64x32, 5, 8, 2"]
     assert compiled == [("LumosForCausalLM", {"fullgraph": True, "mode": "reduce-overhead"})]
     assert "scaled_dot_product" in capsys.readouterr().out
 
@@ -156,6 +159,16 @@ def test_operations_are_those_that_torch_counts(gpu, decode):
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         run()
     assert gpu.video_operations(model.config, options) == counter.get_total_flops()
+
+
+def test_operations_of_turbo_are_those_that_torch_counts(gpu, decode):
+    (options,) = gpu.configurations(gpu.parse_arguments(TOY_GPU))
+    options.steps = [3, 1]
+    model = gpu.build_model("toy", "cpu")
+    run = decode.ours(model, decode.prompt(model.config, options), options, greedy=False, guidance_scale=1.0)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        run()
+    assert gpu.video_operations(model.config, options, is_guided=False) == counter.get_total_flops()
 
 
 def test_few_steps_are_extrapolated_on_a_line(gpu):
@@ -212,6 +225,28 @@ def test_approximations_are_scored_once(approximations, checkpoint, tmp_path, ca
     approximations.main([*arguments, "--singles=2"])
     assert all(len(approximations.json.loads(path.read_text())["singles"]) == 2 for path in before)
     assert [path.stem for path in sorted(before)] == ["exact", "fast"]
+
+
+def test_turbo_and_what_it_draws(approximations, checkpoint, tmp_path, capsys):
+    model = get_peft_model(
+        LumosVideoPipeline.from_pretrained(checkpoint).transformer, LoraConfig(r=1, target_modules=["q_proj"])
+    )
+    write_turbo_weights(tmp_path / "turbo", model, MaskDecodingScheduler(), num_inference_steps=[2, 1])
+    arguments = [f"--model={checkpoint}", f"--turbo={tmp_path / 'turbo'}", f"--results={tmp_path / 'RESULTS.md'}"]
+    more = ["--only", "turbo", "--pairs=1", "--singles=1", "--runs=1", f"--records={tmp_path}"]
+    approximations.main([*arguments, *more])
+    # The prompt, two frames of history, and 2 + 1 + 1 steps of one branch.
+    assert (tmp_path / "RESULTS.md").read_text().splitlines()[-1].endswith("| 7.0 |")
+    approximations.main([*arguments, "--diversity", "--clips=1"])
+    rows = [line.split(" | ") for line in (tmp_path / "RESULTS.md").read_text().splitlines()[-6:]]
+    assert [row[3] for row in rows] == ["position", "mirrored scene", "size"] * 2
+    assert all(row[4:6] == ["0.00", "0.00"] for row in rows)
+
+
+def test_entropies_in_bits(approximations):
+    assert approximations.entropy_bits([1, 1, 1]) == 0
+    assert approximations.entropy_bits(["a", "b", "a", "b"]) == 1
+    assert approximations.entropy_bits([(0, 1), None, (2, 1), (3, 3)]) == 2
 
 
 def test_long_videos_with_compact_histories(approximations, checkpoint, tmp_path):
