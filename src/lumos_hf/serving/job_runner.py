@@ -6,6 +6,7 @@ Notable:
 
 - One thread owns the pipeline. Everything that a client may do takes effect through a job, from any thread.
 - Clients take turns: whoever has many jobs waiting delays another client by one of them.
+- Waiting jobs of one shape may run as one batch. Unlike prompts and seeds are, in float32, what single calls give.
 - Whatever is wrong with a request is told to who makes it, before it waits in the queue. What goes wrong later belongs to
   the job: `result` raises it, and the next job is run.
 - A finished job is kept by nobody but its client.
@@ -16,8 +17,8 @@ import logging
 import secrets
 import threading
 import time
-from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections import Counter, OrderedDict, deque
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -26,9 +27,10 @@ from typing import TYPE_CHECKING, Any, cast
 import PIL.Image
 import torch
 
-from ..argument_checks import check_integer
-from ..call_inputs import CallInputs
+from ..argument_checks import check_integer, check_number
+from ..call_inputs import CallInputs, as_list, check_context
 from ..generation_defaults import most_steps, resolve_default
+from ..token_layout import frame_length, grid_size, num_latent_frames, video_duration, video_header_ids
 
 
 if TYPE_CHECKING:
@@ -49,6 +51,25 @@ _RESERVED = frozenset(
         "callback_on_step_end_tensor_inputs",
     }
 )
+
+# Calls that give or change more than these are never part of a batch.
+_BATCHED = frozenset(
+    {
+        "prompt",
+        "negative_prompt",
+        "height",
+        "width",
+        "num_frames",
+        "fps",
+        "num_inference_steps",
+        "guidance_scale",
+        "history_mask_ratio",
+        "approximations",
+        "temporal_tile_size",
+        "temporal_overlap",
+    }
+)
+_OF_EACH = frozenset({"prompt", "negative_prompt"})
 
 _logger = logging.getLogger(__name__)
 
@@ -139,6 +160,22 @@ class JobLimits:
                 raise ValueError(f"`{name}` must be at most {limit} here, got {value}.")
 
 
+@dataclass(frozen=True)
+class JobRequest:
+    """
+    What [`JobRunner.submit`] takes.
+
+    Args:
+        client: any text that tells clients apart; they take turns.
+        arguments: of [`LumosVideoPipeline.__call__`] for one video.
+        seed: from 0 to 2**63 - 1; None for a random one.
+    """
+
+    client: str
+    arguments: Mapping[str, Any]
+    seed: int | None = None
+
+
 class Job:
     """
     A call that waits, runs or has ended; made by [`JobRunner.submit`].
@@ -150,13 +187,15 @@ class Job:
         client: whose turn it is.
         arguments: of [`LumosVideoPipeline.__call__`].
         seed: of its random numbers.
+        shape: what jobs have in common that can run as one batch; None if this one runs alone.
     """
 
-    def __init__(self, client: str, arguments: Mapping[str, Any], seed: int):
+    def __init__(self, client: str, arguments: Mapping[str, Any], seed: int, shape: str | None = None):
         self.id = secrets.token_urlsafe(16)
         self.client = client
         self.arguments = dict(arguments)
         self.seed = seed
+        self.shape = shape
         self.error: BaseException | None = None
         self._frames: list[PIL.Image.Image] = []
         self._status = JobStatus()
@@ -236,6 +275,11 @@ class Job:
             raise self.error
         return self.frames
 
+    def on_change(self, listener: Callable[[], object]) -> None:
+        """Has `listener` called after every change from now on, by the thread that makes it, which it must not hold up."""
+        with self._lock:
+            self._listeners.append(listener)
+
     def _update(self, **changes: Any) -> None:
         with self._lock:
             self._status = replace(self._status, **changes)
@@ -250,8 +294,7 @@ class Job:
     @contextmanager
     def _listener(self, listener: Callable[[], object]) -> Iterator[None]:
         """Has `listener` called after every change."""
-        with self._lock:
-            self._listeners.append(listener)
+        self.on_change(listener)
         try:
             yield
         finally:
@@ -261,7 +304,7 @@ class Job:
 
 class JobRunner:
     """
-    Runs the jobs of many clients on one pipeline, one after another.
+    Runs the jobs of many clients on one pipeline, one batch after another.
 
     ```python
     with JobRunner(pipe, JobLimits(max_area=128 * 128, max_num_frames=17)) as runner:
@@ -274,14 +317,26 @@ class JobRunner:
     Args:
         pipe: the pipeline, which nobody else may change from now on.
         limits: what clients may ask for.
+        max_batch_size: jobs of one shape that run together. Beyond float32 their results may depend on each other, where
+            products of other shapes round in other ways.
+        batch_delay: seconds for which a job waits for others of its shape, if a batch of it would not be full.
+
+    Raises:
+        ValueError: if `max_batch_size` is no positive integer, or `batch_delay` no number of at least 0.
     """
 
-    def __init__(self, pipe: "LumosVideoPipeline", limits: JobLimits):
+    def __init__(
+        self, pipe: "LumosVideoPipeline", limits: JobLimits, *, max_batch_size: int = 1, batch_delay: float = 0.0
+    ):
+        check_integer("max_batch_size", max_batch_size)
+        check_number("batch_delay", batch_delay)
         self.pipe = pipe
         self.limits = limits
+        self.max_batch_size = max_batch_size
+        self.batch_delay = batch_delay
         # In the order of their turns.
         self._queues: OrderedDict[str, deque[Job]] = OrderedDict()
-        self._running: Job | None = None
+        self._running: list[Job] = []
         self._is_closed = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="lumos-job-runner", daemon=True)
@@ -309,18 +364,49 @@ class JobRunner:
             QueueFull: if too many jobs wait already.
             RuntimeError: if the runner is closed.
         """
-        seed = secrets.randbelow(2**31) if seed is None else seed
-        check_integer("seed", seed, minimum=0, maximum=MAX_SEED)
-        self._check(arguments)
-        job = Job(client, arguments, seed)
+        (job,) = self.submit_all([JobRequest(client, arguments, seed)])
+        return job
+
+    def submit_all(self, requests: Sequence[JobRequest]) -> list[Job]:
+        """
+        Puts calls into the queue at once, so that those of one shape begin as one batch; all of them or none.
+
+        Raises:
+            ValueError, QueueFull, RuntimeError: as [`JobRunner.submit`].
+        """
+        jobs = [self._checked_job(request) for request in requests]
         with self._changed:
             if self._is_closed:
                 raise RuntimeError("The runner is closed.")
-            self._check_room(client)
-            self._queues.setdefault(client, deque()).append(job)
+            for client, count in Counter(job.client for job in jobs).items():
+                self._check_room(client, count, len(jobs))
+            for job in jobs:
+                self._queues.setdefault(job.client, deque()).append(job)
             self._count_those_ahead()
             self._changed.notify()
-        return job
+        return jobs
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits or runs."""
+        with self._changed:
+            return not self._queues and not self._running
+
+    @property
+    def batch_in_wait(self) -> tuple[str | None, int]:
+        """The shape of the batch that waits for more jobs, None if there is none, and how many it has room for."""
+        with self._changed:
+            batch = [] if self._running else self._next_batch()
+            return (batch[0].shape, self.max_batch_size - len(batch)) if batch else (None, 0)
+
+    def check(self, arguments: Mapping[str, Any]) -> None:
+        """
+        Checks a call as [`JobRunner.submit`] does.
+
+        Raises:
+            ValueError: if the arguments are wrong, or ask for more than `limits` allow.
+        """
+        self._completed(arguments)
 
     def cancel(self, job: Job) -> None:
         """Ends a job: at once if it waits, else within a decoding step. One that has ended stays as it is."""
@@ -332,6 +418,7 @@ class JobRunner:
                 if not queue:
                     del self._queues[job.client]
                 self._count_those_ahead()
+                self._changed.notify()
         job._is_cancelled.set()
         if is_waiting:
             job._update(state=JobState.CANCELLED, num_ahead=0)
@@ -345,7 +432,7 @@ class JobRunner:
         """
         if not isinstance(prompt, str):
             raise ValueError(f"`prompt` must be a string, got {prompt!r}.")
-        self.pipe.check_inputs(**{**job.arguments, "prompt": prompt})
+        self._check_length(CallInputs(**{**job.arguments, "prompt": prompt}).completed(self.pipe))
         if job.status.state.is_final:
             raise ValueError(f"`job` must be one that has not ended, got one that is {job.status.state}.")
         job._next_prompt = prompt
@@ -355,13 +442,19 @@ class JobRunner:
         with self._changed:
             self._is_closed = True
             jobs = self._waiting_jobs()
-            running = self._running
+            running = list(self._running)
             self._changed.notify()
-        for job in [*jobs, *([running] if running else [])]:
+        for job in [*jobs, *running]:
             self.cancel(job)
         self._thread.join()
 
-    def _check(self, arguments: Mapping[str, Any]) -> None:
+    def _checked_job(self, request: JobRequest) -> Job:
+        seed = secrets.randbelow(2**31) if request.seed is None else request.seed
+        check_integer("seed", seed, minimum=0, maximum=MAX_SEED)
+        inputs = self._completed(request.arguments)
+        return Job(request.client, request.arguments, seed, call_shape(request.arguments, inputs))
+
+    def _completed(self, arguments: Mapping[str, Any]) -> CallInputs:
         reserved = sorted(_RESERVED & arguments.keys())
         if reserved:
             raise ValueError(f"`arguments` must be without what the runner sets itself, got {reserved}.")
@@ -371,17 +464,36 @@ class JobRunner:
             raise ValueError(f"`arguments` must be those of a call of the pipeline: {error}.") from error
         if not isinstance(inputs.prompt, str):
             raise ValueError(f"`prompt` must be a string, got {inputs.prompt!r}.")
-        # What is given may choose the size, among those of about the checkpoint's area.
+        num_steps = most_steps(cast(Any, inputs.num_inference_steps))
+        self.limits.check(*self._size(inputs), cast(int, inputs.num_frames), num_steps)
+        self._check_length(inputs)
+        return inputs
+
+    def _size(self, inputs: CallInputs) -> tuple[int, int]:
+        """Height and width. What is given may choose the size, among those of about the checkpoint's area."""
         height, width = (
             resolve_default(name, getattr(inputs, name), self.pipe.config) for name in ("height", "width")
         )
-        num_steps = most_steps(cast(Any, inputs.num_inference_steps))
-        self.limits.check(height, width, cast(int, inputs.num_frames), num_steps)
+        return height, width
 
-    def _check_room(self, client: str) -> None:
-        if len(self._queues.get(client, ())) >= self.limits.max_queued_per_client:
+    def _check_length(self, inputs: CallInputs) -> None:
+        """Whether the prompts leave room for the frames, which the pipeline says only when it begins."""
+        height, width = self._size(inputs)
+        num_frames, fps = inputs.sequence_num_frames, cast(int, inputs.fps)
+        prefixes = self.pipe.tokenize_prompt(
+            inputs.prompt, inputs.negative_prompt, height=height, width=width, num_frames=num_frames, fps=fps
+        )
+        config = self.pipe.transformer.config
+        header_ids = video_header_ids(video_duration(num_frames, fps), fps, config)
+        num_visual_ids = len(header_ids) + num_latent_frames(num_frames, config) * frame_length(
+            *grid_size(height, width, config)
+        )
+        check_context(dict(zip(("prompt", "negative_prompt"), prefixes, strict=True)), num_visual_ids, config)
+
+    def _check_room(self, client: str, num_of_client: int, num_in_all: int) -> None:
+        if len(self._queues.get(client, ())) + num_of_client > self.limits.max_queued_per_client:
             raise QueueFull(f"{self.limits.max_queued_per_client} of your jobs are waiting already.")
-        if sum(map(len, self._queues.values())) >= self.limits.max_queued:
+        if sum(map(len, self._queues.values())) + num_in_all > self.limits.max_queued:
             raise QueueFull(f"{self.limits.max_queued} jobs are waiting already.")
 
     def _waiting_jobs(self) -> list[Job]:
@@ -389,82 +501,137 @@ class JobRunner:
         rounds = max(map(len, self._queues.values()), default=0)
         return [queue[turn] for turn in range(rounds) for queue in self._queues.values() if turn < len(queue)]
 
+    def _next_batch(self) -> list[Job]:
+        """What runs next if no more jobs come, in the order of turns."""
+        waiting = self._waiting_jobs()
+        if not waiting or waiting[0].shape is None:
+            return waiting[:1]
+        return [job for job in waiting if job.shape == waiting[0].shape][: self.max_batch_size]
+
     def _count_those_ahead(self) -> None:
-        num_running = int(self._running is not None)
+        num_running = len(self._running)
         for index, job in enumerate(self._waiting_jobs()):
             if job.status.num_ahead != index + num_running:
                 job._update(num_ahead=index + num_running)
 
     def _work(self) -> None:
-        while self._take_job():
-            # Its frames belong to its client alone: nothing here may hold the job while the thread waits for the next.
-            self._run_taken_job()
+        while self._take_batch():
+            # Frames belong to their clients alone: nothing here may hold a job while the thread waits for the next.
+            self._run_taken_batch()
 
-    def _take_job(self) -> bool:
-        """Waits for a job and makes it the running one; False once the runner is closed."""
+    def _take_batch(self) -> bool:
+        """Waits for jobs and makes them the running ones; False once the runner is closed."""
         with self._changed:
-            self._running = None
-            self._changed.wait_for(lambda: self._is_closed or self._queues)
+            self._running = []
+            while not self._is_closed and not self._running:
+                self._changed.wait_for(lambda: self._is_closed or self._queues)
+                self._changed.wait_for(self._is_batch_ready, self.batch_delay)
+                self._running = self._next_batch()
             if self._is_closed:
+                self._running = []
                 return False
-            client, queue = self._queues.popitem(last=False)
-            self._running = queue.popleft()
-            if queue:
-                self._queues[client] = queue
-            self._running._update(state=JobState.RUNNING, num_ahead=0)
+            self._queues.move_to_end(self._running[0].client)
+            for job in self._running:
+                self._queues[job.client].remove(job)
+                if not self._queues[job.client]:
+                    del self._queues[job.client]
+                job._update(state=JobState.RUNNING, num_ahead=0)
             self._count_those_ahead()
             return True
 
-    def _run_taken_job(self) -> None:
-        job = self._running
-        assert job is not None
+    def _is_batch_ready(self) -> bool:
+        batch = self._next_batch()
+        return self._is_closed or not batch or batch[0].shape is None or len(batch) >= self.max_batch_size
+
+    def _run_taken_batch(self) -> None:
+        jobs = self._running
         try:
-            self._generate(job)
+            self._generate(jobs)
         except JobCancelled:
-            job._update(state=JobState.CANCELLED, seconds_left=None)
+            self._end_cancelled(jobs)
         # The thread serves all others, so nothing may end it.
         except BaseException as error:
-            _logger.exception("Job %s failed.", job.id)
+            _logger.exception("Jobs %s failed.", [job.id for job in jobs])
             # The traceback holds the call's tensors for as long as the client holds the job.
-            job.error = error.with_traceback(None)
-            job._update(state=JobState.FAILED, seconds_left=None)
+            error = error.with_traceback(None)
+            for job in self._end_cancelled(jobs):
+                job.error = error
+                job._update(state=JobState.FAILED, seconds_left=None)
         else:
-            job._update(state=JobState.DONE, seconds_left=None)
+            for job in self._end_cancelled(jobs):
+                job._update(state=JobState.DONE, seconds_left=None)
 
-    def _generate(self, job: Job) -> None:
+    def _generate(self, jobs: list[Job]) -> None:
         start = time.monotonic()
 
         def after_step(
             pipe: "LumosVideoPipeline", step: int, timestep: Any, tensors: dict[str, Any]
         ) -> dict[str, Any]:
-            self._raise_if_cancelled(job)
             done, total = step + 1, pipe.num_timesteps
             seconds_left = (time.monotonic() - start) / done * (total - done)
-            job._update(step=done, num_steps=total, seconds_left=seconds_left)
+            for job in self._those_left(jobs):
+                job._update(step=done, num_steps=total, seconds_left=seconds_left)
             return {}
 
-        self._raise_if_cancelled(job)
-        arguments = dict(job.arguments)
+        self._those_left(jobs)
+        session = self._open_session(jobs, after_step)
+        with closing(session):
+            while not session.is_finished:
+                self._take_next_prompts(jobs, session)
+                frames = session.next()
+                for job, new_frames in zip(jobs, frames, strict=True):
+                    if not job.status.state.is_final:
+                        job._add_frames(new_frames)
+                self._those_left(jobs)
+
+    def _open_session(self, jobs: list[Job], after_step: Callable[..., dict[str, Any]]) -> "VideoSession":
+        arguments = dict(jobs[0].arguments)
+        if len(jobs) > 1:
+            arguments["prompt"] = [job.arguments["prompt"] for job in jobs]
+            arguments["negative_prompt"] = [job.arguments.get("negative_prompt") or "" for job in jobs]
         if arguments.get("num_frames") is None and arguments.get("mask") is None and arguments.get("strength") is None:
             # A session without a number has no end.
             arguments["num_frames"] = resolve_default("num_frames", None, self.pipe.config)
-        generator = torch.Generator().manual_seed(job.seed)
-        session = self.pipe.session(**arguments, generator=generator, callback_on_step_end=after_step, max_rewind=0)
-        with closing(session):
-            while not session.is_finished:
-                self._take_next_prompt(job, session)
-                (frames,) = session.next()
-                job._add_frames(frames)
-                self._raise_if_cancelled(job)
+        generators = [torch.Generator().manual_seed(job.seed) for job in jobs]
+        return self.pipe.session(**arguments, generator=generators, callback_on_step_end=after_step, max_rewind=0)
 
     @staticmethod
-    def _take_next_prompt(job: Job, session: "VideoSession") -> None:
-        prompt, job._next_prompt = job._next_prompt, None
-        if prompt is not None:
-            session.prompt = prompt
-            job._segments.append({"start_frame": len(job._frames), "text": prompt})
+    def _take_next_prompts(jobs: list[Job], session: "VideoSession") -> None:
+        prompts = cast(list[str], as_list(cast(Any, session.prompt)))
+        for index, job in enumerate(jobs):
+            prompt, job._next_prompt = job._next_prompt, None
+            if prompt is not None:
+                prompts = [*prompts[:index], prompt, *prompts[index + 1 :]]
+                session.prompt = prompts
+                job._segments.append({"start_frame": len(job._frames), "text": prompt})
 
-    @staticmethod
-    def _raise_if_cancelled(job: Job) -> None:
-        if job._is_cancelled.is_set():
+    def _those_left(self, jobs: list[Job]) -> list[Job]:
+        """Of a batch, those that were not cancelled; raises [`JobCancelled`] if all of them were."""
+        left = self._end_cancelled(jobs)
+        if not left:
             raise JobCancelled
+        return left
+
+    @staticmethod
+    def _end_cancelled(jobs: list[Job]) -> list[Job]:
+        """The others. Of a batch, the rest goes on."""
+        for job in jobs:
+            if job._is_cancelled.is_set() and not job.status.state.is_final:
+                job._update(state=JobState.CANCELLED, seconds_left=None)
+        return [job for job in jobs if not job.status.state.is_final]
+
+
+def call_shape(arguments: Mapping[str, Any], inputs: CallInputs) -> str | None:
+    """
+    What calls have in common that can run as one batch.
+
+    Args:
+        arguments: of the call.
+        inputs: the same, completed.
+
+    Returns:
+        a text, equal for such calls; None for one that runs alone, since it starts from a clip or changes its prompt.
+    """
+    if any(value is not None and name not in _BATCHED for name, value in arguments.items()):
+        return None
+    return repr([(name, getattr(inputs, name)) for name in sorted(_BATCHED - _OF_EACH)])
