@@ -20,6 +20,7 @@ from .evaluation import evaluate
 from .generation import generate
 from .page import serve_app
 from .publication import card, push
+from .serving import serve
 from .tokenized_sets import export_tokenized, import_tokenized, tokenize
 
 
@@ -52,6 +53,7 @@ def lumos_hf(
 # In the order of the help page.
 app.command(cls=Command)(generate)
 app.command("app", cls=Command)(serve_app)
+app.command(cls=Command)(serve)
 for _function in (tokenize, import_tokenized, export_tokenized, card, push, export_remote_code):
     app.command(cls=Command)(_function)
 app.command(cls=Command, epilog=f"Checkpoints of RELEASE: {', '.join(OFFICIAL_CHECKPOINTS)}.")(convert)

@@ -62,7 +62,7 @@ def serve_app(
     source = demo_checkpoint() if model is None else check_model(model)
     pipe = load_pipeline(source, dtype, device)
     pipe.set_progress_bar_config(disable=True)
-    limits = _limits(pipe, max_area, max_frames, max_steps, max_queued)
+    limits = job_limits(pipe, max_area, max_frames, max_steps, max_queued)
     # `main` has it off for commands that end soon. What is there by now stays for good.
     gc.freeze()
     gc.enable()
@@ -78,9 +78,10 @@ def serve_app(
             typer.echo("Closing.", err=True)
 
 
-def _limits(
+def job_limits(
     pipe: "LumosVideoPipeline", max_area: int | None, max_frames: int | None, max_steps: int, max_queued: int
 ) -> "JobLimits":
+    """What clients of a pipeline may ask for, by options whose defaults depend on the checkpoint."""
     from ..serving import JobLimits
 
     height, width, num_frames = (

@@ -387,17 +387,11 @@ class JobRunner:
         return jobs
 
     @property
-    def is_idle(self) -> bool:
-        """Whether nothing waits or runs."""
-        with self._changed:
-            return not self._queues and not self._running
-
-    @property
-    def batch_in_wait(self) -> tuple[str | None, int]:
-        """The shape of the batch that waits for more jobs, None if there is none, and how many it has room for."""
+    def room_in_batch(self) -> int:
+        """How many more jobs of its shape the batch has room for that waits for them; 0 if none does."""
         with self._changed:
             batch = [] if self._running else self._next_batch()
-            return (batch[0].shape, self.max_batch_size - len(batch)) if batch else (None, 0)
+            return self.max_batch_size - len(batch) if batch and batch[0].shape is not None else 0
 
     def check(self, arguments: Mapping[str, Any]) -> None:
         """
@@ -597,7 +591,7 @@ class JobRunner:
 
     @staticmethod
     def _take_next_prompts(jobs: list[Job], session: "VideoSession") -> None:
-        prompts = cast(list[str], as_list(cast(Any, session.prompt)))
+        prompts = as_list(cast(str | list[str], session.prompt))
         for index, job in enumerate(jobs):
             prompt, job._next_prompt = job._next_prompt, None
             if prompt is not None:
