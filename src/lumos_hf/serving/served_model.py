@@ -3,7 +3,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..demo import demo_checkpoint
 from ..generation_defaults import OFFICIAL_DEFAULTS, SIZE_MULTIPLE, resolve_default
