@@ -70,15 +70,16 @@ def running_app(*options: str) -> Iterator[tuple[str, psutil.Process]]:
     app = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         address = f"http://127.0.0.1:{port}"
-        _wait_for(address, app)
+        wait_for(address, app)
         yield address, psutil.Process(app.pid)
     finally:
         app.terminate()
         app.wait(60)
 
 
-def _wait_for(address: str, app: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 120
+def wait_for(address: str, app: subprocess.Popen) -> None:
+    """Returns when an app answers; raises `RuntimeError` if it ends before."""
+    deadline = time.monotonic() + 300
     while True:
         try:
             httpx.get(address, timeout=10).raise_for_status()

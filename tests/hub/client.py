@@ -45,6 +45,18 @@ def weights_in(directory: str) -> list[str]:
     return sorted(file.relative_to(directory).as_posix() for file in Path(directory).rglob("*.safetensors"))
 
 
+def push_space(directory: str) -> dict:
+    """Writes a Space and pushes it, by the command line."""
+    results = [
+        CliRunner().invoke(app, arguments)
+        for arguments in (
+            ["export-space", "--model", "someone/lumos", "-o", directory],
+            ["push", "--model", directory, "--repo", "someone/page", "--private"],
+        )
+    ]
+    return {"exit codes": [result.exit_code for result in results], "output": results[-1].output}
+
+
 def push(directory: str) -> dict:
     """Pushes a pipeline in shards, its bfloat16 variant, and the model alone; pulls all of it back."""
     pipe = LumosVideoPipeline.from_pretrained(directory)

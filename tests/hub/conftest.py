@@ -34,6 +34,7 @@ Files = dict[str, bytes]
 @dataclass
 class Repository:
     private: bool = False
+    space_sdk: str | None = None
     commits: dict[str, Files] = field(default_factory=dict)
     branches: dict[str, str] = field(default_factory=dict)
 
@@ -149,7 +150,7 @@ class _Handler(BaseHTTPRequestHandler):
         repo_id = f"{request['organization']}/{request['name']}"
         status = HTTPStatus.CONFLICT if repo_id in self.server.repositories else HTTPStatus.OK
         if status == HTTPStatus.OK:
-            repository = Repository(private=request.get("visibility") == "private")
+            repository = Repository(private=request.get("visibility") == "private", space_sdk=request.get("sdk"))
             repository.commit({".gitattributes": b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n"})
             self.server.repositories[repo_id] = repository
         self._send_json({"url": f"{self.server.endpoint}/{repo_id}", "name": repo_id}, status)
@@ -280,8 +281,8 @@ _ROUTES = [
     (rf"GET /api/models/{_REPO}", _Handler.info),
     (rf"GET /api/models/{_REPO}/revision/(?P<revision>[^/]+)", _Handler.info),
     (rf"GET /api/models/{_REPO}/tree/(?P<revision>[^/]+)", _Handler.tree),
-    (rf"POST /api/models/{_REPO}/preupload/main", _Handler.preupload),
-    (rf"POST /api/models/{_REPO}/commit/main", _Handler.commit),
+    (rf"POST /api/(models|spaces)/{_REPO}/preupload/main", _Handler.preupload),
+    (rf"POST /api/(models|spaces)/{_REPO}/commit/main", _Handler.commit),
     (rf"POST /{_REPO}\.git/info/lfs/objects/batch", _Handler.large_file_batch),
     (r"PUT /large-files/(?P<oid>\w+)", _Handler.upload_large_file),
     (rf"GET /{_REPO}/resolve/(?P<revision>[^/]+)/(?P<path>.+)", _Handler.download),

@@ -87,6 +87,15 @@ def test_failures_are_told_and_recovered_from(hub, machine, pipe, tmp_path):
     assert sorted(mixed) == ["transformer/model.bf16.safetensors", "vqvae/diffusion_pytorch_model.safetensors"]
 
 
+def test_a_space_is_written_and_pushed(hub, machine, tmp_path):
+    result = machine.run("client.py", "push_space", tmp_path / "page", HF_TOKEN="hf_loopback")
+    assert result["exit codes"] == [0, 0], result["output"]
+    repository = hub.repositories["someone/page"]
+    assert (repository.space_sdk, repository.private) == ("gradio", True)
+    assert {"README.md", "app.py", "requirements.txt"} <= set(repository.files)
+    assert b'serve("someone/lumos")' in repository.files["app.py"]
+
+
 def test_a_run_of_samples_names_the_commit_of_its_checkpoint(hub, machine, pipe, tmp_path):
     pipe.save_pretrained(tmp_path / "pipe")
     repository = hub.add("someone/lumos", tmp_path / "pipe")

@@ -377,7 +377,8 @@ class Page:
         disabled = gr.update(interactive=False)
         return {
             self.generate: hidden,
-            **dict.fromkeys((self.change, self.stop), shown),
+            self.stop: shown,
+            self.change: gr.update(visible=getattr(self.pipe, "can_change_prompt", True)),
             **dict.fromkeys((self.upload, self.continue_, self.edit, *self.downloads.values()), disabled),
         }
 

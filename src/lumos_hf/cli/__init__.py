@@ -19,7 +19,7 @@ from .command import Command
 from .evaluation import evaluate
 from .generation import generate
 from .page import serve_app
-from .publication import card, push
+from .publication import card, export_space, push
 from .serving import serve
 from .tokenized_sets import export_tokenized, import_tokenized, tokenize
 
@@ -54,7 +54,7 @@ def lumos_hf(
 app.command(cls=Command)(generate)
 app.command("app", cls=Command)(serve_app)
 app.command(cls=Command)(serve)
-for _function in (tokenize, import_tokenized, export_tokenized, card, push, export_remote_code):
+for _function in (tokenize, import_tokenized, export_tokenized, card, export_space, push, export_remote_code):
     app.command(cls=Command)(_function)
 app.command(cls=Command, epilog=f"Checkpoints of RELEASE: {', '.join(OFFICIAL_CHECKPOINTS)}.")(convert)
 app.command(cls=Command)(export)

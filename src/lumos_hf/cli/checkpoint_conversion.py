@@ -184,6 +184,9 @@ def export(
 def export_remote_code(
     model: Annotated[Path, option(metavar="DIR", help="The checkpoint.", exists=True)],
     output: NewDirectory,
+    handler: Annotated[
+        bool, typer.Option("--handler", help="Adds handler.py, which Inference Endpoints of the Hub run.")
+    ] = False,
 ) -> None:
     """
     Copy a checkpoint together with all of its code.
@@ -192,4 +195,4 @@ def export_remote_code(
     """
     from ..conversion.remote_code import export_remote_code
 
-    export_remote_code(model, output)
+    export_remote_code(model, output, handler=handler)

@@ -4,7 +4,8 @@
 import gc
 import importlib.util
 import time
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,6 +24,7 @@ VISITORS = "What visitors may ask for"
 # Of the checkpoint's own length.
 MAX_LENGTHS = 4
 MAX_STEPS = 100
+MAX_QUEUED = 64
 
 Host = Annotated[
     str, option(metavar="ADDRESS", help="Where to listen; 0.0.0.0 lets other machines in.", default="127.0.0.1")
@@ -48,7 +50,7 @@ def serve_app(
     max_area: MaxArea = None,
     max_frames: MaxFrames = None,
     max_steps: MaxSteps = MAX_STEPS,
-    max_queued: MaxQueued = 64,
+    max_queued: MaxQueued = MAX_QUEUED,
     device: Device = None,
     dtype: ComputeDtype = None,
 ) -> None:
@@ -63,14 +65,20 @@ def serve_app(
     pipe = load_pipeline(source, dtype, device)
     pipe.set_progress_bar_config(disable=True)
     limits = job_limits(pipe, max_area, max_frames, max_steps, max_queued)
-    # `main` has it off for commands that end soon. What is there by now stays for good.
-    gc.freeze()
-    gc.enable()
+    serve_until_interrupted(pipe, limits, source, host=host, port=port, share=share)
 
+
+def serve_until_interrupted(
+    pipe: "LumosVideoPipeline", limits: "JobLimits", checkpoint: str | Path, **options: Any
+) -> None:
+    """Serves the page of a pipeline; `options` are those of [`~lumos_hf.app.page.served_page`]."""
     from ..app.page import served_page
     from ..serving import JobRunner
 
-    with JobRunner(pipe, limits) as runner, served_page(runner, source, host=host, port=port, share=share):
+    # `main` has it off for commands that end soon. What is there by now stays for good.
+    gc.freeze()
+    gc.enable()
+    with JobRunner(pipe, limits) as runner, served_page(runner, checkpoint, **options):
         try:
             while True:
                 time.sleep(3600)
@@ -79,9 +87,18 @@ def serve_app(
 
 
 def job_limits(
-    pipe: "LumosVideoPipeline", max_area: int | None, max_frames: int | None, max_steps: int, max_queued: int
+    pipe: "LumosVideoPipeline",
+    max_area: int | None = None,
+    max_frames: int | None = None,
+    max_steps: int = MAX_STEPS,
+    max_queued: int = MAX_QUEUED,
 ) -> "JobLimits":
-    """What clients of a pipeline may ask for, by options whose defaults depend on the checkpoint."""
+    """
+    What clients of a pipeline may ask for; what None stands for depends on the checkpoint, as the options' help says.
+
+    Raises:
+        ValueError: if that is less than what the checkpoint does by default.
+    """
     from ..serving import JobLimits
 
     height, width, num_frames = (

@@ -1,12 +1,13 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
-"""`lumos-hf card` and `push`: model cards, and checkpoints on the Hub."""
+"""`lumos-hf card`, `export-space` and `push`: model cards, Spaces, and both on the Hub."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from .options import option
+from .options import NewDirectory, option
 
 
 CardFile = Annotated[Path | None, option(metavar="FILE", help="The file to write.", default="README.md in there")]
@@ -95,23 +96,62 @@ def _check_options_of_lora_card(
     return base_model[0] if base_model else None
 
 
+def export_space(
+    output: NewDirectory,
+    model: Annotated[
+        str | None,
+        option(
+            metavar="USER/NAME",
+            help="The repository of the checkpoint.",
+            default="the demo checkpoint of this package",
+        ),
+    ] = None,
+    title: Annotated[
+        str | None, option(metavar="TEXT", help="The title of the Space.", default="of the model's name")
+    ] = None,
+    requirement: Annotated[
+        str | None,
+        option(metavar="TEXT", help="What pip installs as lumos_hf, such as a URL.", default="its repository"),
+    ] = None,
+) -> None:
+    """
+    Write a Space of the Hub: the page of `lumos-hf app`, also for ZeroGPU.
+
+    Example: lumos-hf export-space --model me/lumos-1b -o page && lumos-hf push --model page --repo me/lumos-page
+    """
+    if model is not None and not re.fullmatch(r"\w[\w.-]*/[\w.-]+", model):
+        raise ValueError(f"`model` must be a repository like USER/NAME, which the Space can load, got '{model}'.")
+
+    from ..conversion.weight_files import check_new_directory
+    from ..files import whole_directory
+    from ..hub.space_files import write_space
+
+    check_new_directory("output", output)
+    with whole_directory(output) as directory:
+        write_space(directory, model=model, title=title, requirement=requirement)
+    typer.echo(f"Wrote {output}.")
+
+
 def push(
-    model: Annotated[Path, option(metavar="DIR", help="The checkpoint.", exists=True)],
+    model: Annotated[Path, option(metavar="DIR", help="The checkpoint, or a Space of export-space.", exists=True)],
     repo: Annotated[str, option(metavar="USER/NAME", help="The repository; it is made if it is not there.")],
     private: Annotated[bool, option("--private", help="Hides a new repository from others.")] = False,
 ) -> None:
     """
-    Publish a checkpoint on the Hub, as it is.
+    Publish a checkpoint or a Space on the Hub, as it is.
 
-    It needs a model card, see `lumos-hf card`. Log in before with `hf auth login`.
+    A checkpoint needs a model card, see `lumos-hf card`. Log in before with `hf auth login`.
     """
     from ..hub.checkpoint_files import check_complete
     from ..hub.hub_errors import describe_hub_error
     from ..hub.pipeline_repository import publish
+    from ..hub.space_files import is_space
 
-    check_complete(model)
+    space_sdk = "gradio" if is_space(model) else None
+    if space_sdk is None:
+        check_complete(model)
     try:
-        commit = publish(model, repo, private=private or None)
+        commit = publish(model, repo, private=private or None, space_sdk=space_sdk)
     except OSError as error:
         reason = describe_hub_error(error, repo)
         raise OSError(f"'{model}' could not be published as '{repo}': {reason}") from error

@@ -9,8 +9,10 @@ whatever it uses, in the order of the sources.
 """
 
 import ast
+import importlib.metadata
 import importlib.util
 import inspect
+import re
 import shutil
 from collections import defaultdict
 from functools import cache
@@ -34,6 +36,7 @@ COMPONENT_CLASSES = {
 }
 # diffusers imports the files of all repositories into one folder, so their names must be nobody else's.
 _PIPELINE_MODULE = "lumos_video_pipeline"
+_HANDLER_NEEDS = frozenset({"torch", "transformers", "diffusers", "accelerate", "safetensors", "imageio"})
 _WEIGHT_ENDINGS = ("safetensors", "bin")
 _VOCABULARIES = ("tokenizer/*.txt", "tokenizer/*.model", "tokenizer/*.jinja")
 _COMPONENT_MODULES = {component: f"lumos_{component}" for component in COMPONENT_CLASSES}
@@ -66,11 +69,16 @@ def write_lora_card(directory, weight_name=None):
 '''
 
 
-def export_remote_code(source: Path, output: Path) -> None:
+def export_remote_code(source: Path, output: Path, *, handler: bool = False) -> None:
     """
     Copies the checkpoint in `source` to `output`, with the code of its pipeline and its components.
 
     The model card is left behind, since another way of loading is needed now.
+
+    Args:
+        source: the checkpoint.
+        output: a new or an empty directory.
+        handler: whether handler.py and requirements.txt are added, which Inference Endpoints of the Hub look for.
 
     Raises:
         ValueError: if `source` is no complete checkpoint of [`LumosVideoPipeline`] or has links among its files, or `output`
@@ -86,6 +94,8 @@ def export_remote_code(source: Path, output: Path) -> None:
             shutil.copyfile(source / file, directory / file, follow_symlinks=False)
         write_model_code(directory)
         _write_pipeline_code(directory)
+        if handler:
+            _write_handler(directory)
 
 
 def _checkpoint_files(directory: Path) -> list[Path]:
@@ -102,6 +112,13 @@ def _checkpoint_files(directory: Path) -> list[Path]:
             if path.is_symlink() and path != directory:
                 raise ValueError(f"`source` must hold its files themselves, but '{path}' is a link.")
     return files
+
+
+def _write_handler(directory: Path) -> None:
+    shutil.copyfile(Path(__file__).with_name("endpoint_handler.py"), directory / "handler.py")
+    entries = importlib.metadata.requires("lumos_hf") or []
+    requirements = [entry for entry in entries if re.split(r"\W", entry)[0] in _HANDLER_NEEDS]
+    (directory / "requirements.txt").write_text("\n".join(requirements) + "\n", encoding="utf-8")
 
 
 def _write_pipeline_code(directory: Path) -> None:

@@ -213,9 +213,13 @@ def publish(
     private: bool | None = None,
     token: str | bool | None = None,
     create_pr: bool = False,
+    space_sdk: str | None = None,
 ) -> CommitInfo:
     """
     Uploads the checkpoint in `directory` to the Hub as it is; see [`~PipelineRepositoryMixin.push_to_hub`].
+
+    Args:
+        space_sdk: of a Space, which the directory holds instead of a checkpoint; `"gradio"`.
 
     Raises:
         ValueError: if neither the directory nor the repository has a model card.
@@ -223,15 +227,19 @@ def publish(
     """
     api = HfApi(token=token)
     with _plain_connection_errors(repo_id):
+        repo_type = None if space_sdk is None else "space"
         if not (directory / "README.md").is_file() and not api.file_exists(repo_id, "README.md"):
             raise ValueError(
                 f"`directory` must have a model card, README.md, for a new repository, got '{directory}'."
             )
-        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        repo_id = api.create_repo(
+            repo_id, private=private, exist_ok=True, repo_type=repo_type, space_sdk=space_sdk
+        ).repo_id
         return api.upload_folder(
             repo_id=repo_id,
             folder_path=directory,
-            commit_message=commit_message or "Upload LumosVideoPipeline",
+            repo_type=repo_type,
+            commit_message=commit_message or f"Upload {'a page' if space_sdk else 'LumosVideoPipeline'}",
             create_pr=create_pr,
         )
 
