@@ -162,4 +162,5 @@ def test_sessions_in_other_processes_can_be_cancelled(runner):
     with pytest.raises(JobCancelled):
         job.result()
     assert len(job.frames) < 33 and time.monotonic() - start < 120
+    runner.close()
     assert multiprocessing.active_children() == []

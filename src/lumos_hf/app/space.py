@@ -14,8 +14,6 @@ from contextlib import closing
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
-import PIL.Image
-
 from ..cli.model_loading import check_model, load_pipeline
 from ..demo import demo_checkpoint
 
@@ -24,9 +22,9 @@ if TYPE_CHECKING:
     from ..pipeline_lumos_video import LumosVideoPipeline
 
 
-# The frames of a latent frame; steps done and steps in all; whether they are the last.
-_Part = tuple[list[PIL.Image.Image], int, int, bool]
-_Parts = Callable[[dict[str, Any], int], Generator[_Part, None, None]]
+# The frames of a latent frame, of each video; steps done and steps in all; whether they are the last.
+_Part = tuple[Any, int, int, bool]
+_Parts = Callable[[dict[str, Any], list[int]], Generator[_Part, None, None]]
 
 
 def serve(model: str | None = None, *, gpu_seconds: int = 120) -> None:
@@ -81,11 +79,14 @@ class ZeroGpuPipeline:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._pipe, name)
 
-    def session(self, *, generator: Any, callback_on_step_end: Callable[..., Any], **arguments: Any) -> "_GpuSession":
-        """As `session` of the pipeline, of one video. `callback_on_step_end` is called after each latent frame."""
-        return _GpuSession(self._parts(arguments, generator.initial_seed()), callback_on_step_end)
+    def session(
+        self, *, generator: list[Any], callback_on_step_end: Callable[..., Any], **arguments: Any
+    ) -> "_GpuSession":
+        """As `session` of the pipeline, but that `callback_on_step_end` is called after each latent frame."""
+        seeds = [each.initial_seed() for each in generator]
+        return _GpuSession(self._parts(arguments, seeds), callback_on_step_end, arguments["prompt"])
 
-    def _make_parts(self, arguments: dict[str, Any], seed: int) -> Generator[_Part, None, None]:
+    def _make_parts(self, arguments: dict[str, Any], seeds: list[int]) -> Generator[_Part, None, None]:
         import torch
 
         done = 0
@@ -95,23 +96,23 @@ class ZeroGpuPipeline:
             done = step + 1
             return {}
 
-        generator = torch.Generator().manual_seed(seed)
-        session = self._pipe.session(**arguments, generator=generator, callback_on_step_end=count)
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        session = self._pipe.session(**arguments, generator=generators, callback_on_step_end=count)
         with closing(session):
             while not session.is_finished:
-                (frames,) = session.next()
-                yield frames, done, self._pipe.num_timesteps, session.is_finished
+                yield session.next(), done, self._pipe.num_timesteps, session.is_finished
 
 
 class _GpuSession:
-    def __init__(self, parts: Generator[_Part, None, None], callback: Callable[..., Any]):
+    def __init__(self, parts: Generator[_Part, None, None], callback: Callable[..., Any], prompt: str | list[str]):
         self._parts, self._callback = parts, callback
+        self.prompt = prompt
         self.is_finished = False
 
-    def next(self) -> list[list[PIL.Image.Image]]:
+    def next(self) -> list[Any]:
         frames, done, total, self.is_finished = next(self._parts)
         self._callback(SimpleNamespace(num_timesteps=total), done - 1, None, {})
-        return [frames]
+        return frames
 
     def close(self) -> None:
         self._parts.close()
