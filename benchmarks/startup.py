@@ -3,7 +3,8 @@
 Processor seconds until a command does something: `python benchmarks/startup.py [--other SRC]`.
 
 Each command runs in a process of its own, in turns with the same command of another copy of the package (the `src` of
-another commit), and is ended at the first decoding step. What the time goes to is shown by
+another commit), and is ended at the first decoding step. The last row is what no import of ours can save: the modules of
+transformers and diffusers that a model and its pipeline are made of, imported alone. What the time goes to is shown by
 `python -X importtime -c "from lumos_hf import LumosVideoPipeline"`.
 """
 
@@ -32,6 +33,10 @@ _STOP_AT_FIRST_STEP_AT_ONCE = (
     "from lumos_hf.scheduling_mask_decoding import MaskDecodingScheduler\n"
     "MaskDecodingScheduler.draw_uniforms = lambda *_, **__: os._exit(0)\n"
 )
+_LIBRARIES = (
+    "import transformers.models.llama.modeling_llama, diffusers.pipelines.pipeline_utils\n"
+    "import diffusers.models.autoencoders.autoencoder_kl_cosmos\n"
+)
 _PROMPT = "A red star jumps in the snow."
 COMMANDS = {
     "`--help`": ["--help"],
@@ -41,16 +46,20 @@ COMMANDS = {
 }
 
 
-def processor_seconds(source: Path, arguments: list[str]) -> float:
+def command_seconds(source: Path, arguments: list[str]) -> float:
+    """Of `lumos-hf` with these arguments, with the package in `source`."""
     has_hooks = (source / "lumos_hf" / "import_hooks.py").is_file()
     stop = ""
     if arguments[0] == "generate" and "-o" in arguments:
         stop = _STOP_AT_FIRST_STEP if has_hooks else _STOP_AT_FIRST_STEP_AT_ONCE
+    return processor_seconds(_COMMAND.format(arguments=arguments, stop=stop), source)
+
+
+def processor_seconds(code: str, source: Path) -> float:
+    """Of a process of its own that runs `code`."""
     environment = {**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(
-        [sys.executable, "-c", _COMMAND.format(arguments=arguments, stop=stop)], env=environment, capture_output=True
-    )
+    subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
@@ -67,10 +76,12 @@ def main() -> None:
         seconds: dict[Path, list[float]] = {source: [] for source in sources}
         for _ in range(options.runs + 1):
             for source in sources:
-                seconds[source].append(processor_seconds(source, arguments))
+                seconds[source].append(command_seconds(source, arguments))
         # The first one compiles the modules.
         cells = [f"{statistics.median(seconds[source][1:]):.2f} s" for source in sources]
         print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
+    libraries = statistics.median(processor_seconds(_LIBRARIES, SOURCE) for _ in range(options.runs))
+    print("| imports of the libraries alone | " + " | ".join([f"{libraries:.2f} s"] * len(sources)) + " |")
 
 
 if __name__ == "__main__":

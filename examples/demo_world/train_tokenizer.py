@@ -13,7 +13,15 @@ from torch.utils.data import Dataset
 from training_run import is_finished, mark_finished, train
 
 from lumos_hf.cosmos_video_tokenizer import CosmosVideoTokenizer
-from lumos_hf.evaluation.clips import ClipSpec, background_image, draw_clip, is_held_out, pair_specs, single_specs
+from lumos_hf.evaluation.clips import (
+    ClipSpec,
+    background_image,
+    continued_specs,
+    draw_clip,
+    is_held_out,
+    pair_specs,
+    single_specs,
+)
 from lumos_hf.termination import interrupt_on_termination
 from lumos_hf.training.tokenizer_objective import TokenizerObjective
 from lumos_hf.video_processor_lumos import pixels_to_input
@@ -24,11 +32,18 @@ CONSISTENCY_WEIGHT = 0.2
 
 
 class TwinClipDataset(Dataset):
-    """`size` draws of two training clips that share either the scene or the characters; the index fixes a draw."""
+    """
+    `size` draws of two training clips that share either the scene or the characters; the index fixes a draw.
 
-    def __init__(self, size: int) -> None:
+    Args:
+        size: number of draws.
+        any_start: whether characters also start where only clips that go on from an image do, in half of the draws.
+    """
+
+    def __init__(self, size: int, any_start: bool = False) -> None:
         self.size = size
         self.singles = [spec for spec in single_specs() if not is_held_out(spec)]
+        self.continued = [spec for spec in continued_specs() if not is_held_out(spec)] if any_start else []
         self.pairs = [spec for spec in pair_specs() if not is_held_out(spec)]
 
     def __len__(self) -> int:
@@ -36,9 +51,14 @@ class TwinClipDataset(Dataset):
 
     def __getitem__(self, index: int) -> tuple[ClipSpec, ClipSpec]:
         rng = random.Random(index)
-        first, other = (rng.choice(self.pairs if rng.random() < PAIR_SHARE else self.singles) for _ in range(2))
+        first, other = (rng.choice(self._kind(rng)) for _ in range(2))
         shown, scene = (first, other) if rng.random() < 0.5 else (other, first)
         return first, replace(shown, background=scene.background, mirrored=scene.mirrored)
+
+    def _kind(self, rng: random.Random) -> list[ClipSpec]:
+        if rng.random() < PAIR_SHARE:
+            return self.pairs
+        return self.continued if self.continued and rng.random() < 0.5 else self.singles
 
 
 def collate_twins(twins: list[tuple[ClipSpec, ClipSpec]]) -> dict[str, torch.Tensor]:
@@ -93,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     objective = joint_objective() if args.refine is None else decoder_objective(args.refine)
     train(
         objective,
-        TwinClipDataset(args.steps * args.batch_size // 2),
+        TwinClipDataset(args.steps * args.batch_size // 2, any_start=args.refine is not None),
         collate_twins,
         args.output,
         steps=args.steps,
