@@ -134,9 +134,7 @@ class LumosConfig(PreTrainedConfig):
 
     model_type = "lumos"
     keys_to_ignore_at_inference = ["cache", "past_key_values"]
-    # The vocabulary stays whole on every card: the output head, which may be tied to it, computes few of its rows.
     base_model_tp_plan = {
-        "embed_tokens": "replicate",
         "layers.*.self_attn.q_proj": "colwise",
         "layers.*.self_attn.k_proj": "colwise",
         "layers.*.self_attn.v_proj": "colwise",

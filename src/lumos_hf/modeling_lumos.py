@@ -439,6 +439,9 @@ class LumosModel(LumosPreTrainedModel):
         self.rotary_emb = LumosRotaryEmbedding(config)
         self.gradient_checkpointing = False
         self.post_init()
+        # The library adds the embeddings to a plan. They stay whole on every card, as the output head, which may be tied
+        # to them and computes few of its rows.
+        self._tp_plan = {name: style for name, style in (self._tp_plan or {}).items() if name != "embed_tokens"}
 
     @capture_outputs
     def forward(  # type: ignore[misc]  # named arguments among the keywords, as models of transformers have

@@ -234,6 +234,18 @@ class _Lumos(_Common):
     def test_inputs_embeds(self):
         pass
 
+    @unittest.skip("Embeddings and head stay whole on every card: the head computes few of its rows")
+    def test_tp_plan_shards_input_embeddings(self):
+        pass
+
+    @unittest.skip("Lumos models have no `generate`; tests/parallel compares the pipeline's codes")
+    def test_tp_generation(self):
+        pass
+
+    @unittest.skip("Lumos models have no `generate`")
+    def test_tp_generation_quantized(self):
+        pass
+
     @unittest.skip("Rows of random ids have different numbers of labels that count; the next test has equal ones")
     def test_hsdp_grad_accumulation_vs_single_device_1_replicate_only(self):
         pass

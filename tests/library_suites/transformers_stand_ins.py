@@ -9,13 +9,16 @@ the modules themselves are at hand, they are used.
 
 import importlib.util
 import multiprocessing
+import os
 import sys
+import tempfile
 import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 
 class ExportTesterMixin:
@@ -58,6 +61,28 @@ def _run_rank(function: Callable, rank: int, args: tuple) -> None:
     function(rank, *args)
 
 
+def run_distributed(world_size: int) -> Callable:
+    """Decorates what `world_size` processes of one gloo group run as `function(rank, *args)`."""
+
+    def decorate(function: Callable) -> Callable:
+        def run(*args: Any) -> None:
+            with tempfile.NamedTemporaryFile() as store:
+                start_rank_processes(_run_in_group, (function, world_size, store.name, args), world_size)
+
+        return run
+
+    return decorate
+
+
+def _run_in_group(rank: int, function: Callable, world_size: int, store: str, args: tuple) -> None:
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size)}
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world_size)
+    try:
+        function(rank, *args)
+    finally:
+        dist.destroy_process_group()
+
+
 def install(suite: str) -> None:
     """
     Puts stand-ins where a module is missing.
@@ -76,7 +101,7 @@ def install(suite: str) -> None:
             "_get_rank_device": lambda rank: torch.device("cpu"),
             "_set_rank_device": lambda rank: None,
             "_start_rank_processes": start_rank_processes,
-            "run_distributed": None,
+            "run_distributed": run_distributed,
         },
     }
     for name, attributes in contents.items():
