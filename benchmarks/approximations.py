@@ -24,6 +24,7 @@ import random
 import statistics
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "fast": {"approximations": "fast"},
     "turbo": {},
 }
-DIVERSITY_PROMPTS = ("A purple heart floats up by the sea.", "A red star jumps in the snow.")
+DIVERSITY_PROMPT = "A purple heart floats up by the sea."
 LONG_VIDEO_OPTIONS = {
     "exact": {},
     "window 4, 1/4 of the rest": {"approximations": DecodingApproximations(history_window=4, history_keep_ratio=0.25)},
@@ -98,7 +99,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--long-video", action="store_true")
     parser.add_argument("--diversity", action="store_true")
-    parser.add_argument("--clips", type=int, default=64, help="of each prompt, for --diversity")
+    parser.add_argument("--clips", type=int, default=64, help="for --diversity")
     parser.add_argument("--latent-frames", type=int, default=33, help="of the long video")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
@@ -198,7 +199,7 @@ def verdicts(
     return [judge(spec, observe(clip))["all"] for (spec, _), clip in zip(prompts, clips, strict=True)]
 
 
-def _save(path: Path, record: dict[str, Any]) -> None:
+def _save(path: Path, record: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".unfinished")
     unfinished.write_text(json.dumps(record), encoding="utf-8")
@@ -242,25 +243,33 @@ def entropy_bits(values: list[Any]) -> float:
     return sum(count / len(values) * math.log2(len(values) / count) for count in counts)
 
 
+def layouts(name: str, options: argparse.Namespace) -> list[list[Any]]:
+    """What clips of one prompt choose, each with a seed of its own; kept in the records."""
+    path = options.records / "diversity" / f"{name}.json"
+    seen = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    if len(seen) < options.clips:
+        pipe = load_pipeline(options, name)
+        seen = [astuple(layout(clip)) for clip in generate(pipe, [DIVERSITY_PROMPT] * options.clips)]
+        _save(path, seen)
+    return seen[: options.clips]
+
+
 def diversity_rows(options: argparse.Namespace) -> list[list[str]]:
-    """What clips of one prompt choose, each with a seed of its own, with turbo weights and without."""
-    pipes = [load_pipeline(options, name) for name in ("exact", "turbo")]
+    """How much clips of one prompt differ, with turbo weights and without."""
+    without, turbo = (zip(*layouts(name, options), strict=True) for name in ("exact", "turbo"))
     rows = []
-    for prompt in DIVERSITY_PROMPTS:
-        layouts = [[layout(clip) for clip in generate(pipe, [prompt] * options.clips)] for pipe in pipes]
-        for title, name in (("position", "position"), ("mirrored scene", "is_mirrored"), ("size", "size")):
-            without, turbo = (entropy_bits([getattr(each, name) for each in clips]) for clips in layouts)
-            rows.append(
-                [
-                    datetime.date.today().isoformat(),
-                    device_name(options),
-                    f"{prompt} {options.clips}",
-                    title,
-                    f"{without:.2f}",
-                    f"{turbo:.2f}",
-                    f"{turbo / without:.2f}" if without else "",
-                ]
-            )
+    for title, drawn in zip(("mirrored scene", "position", "size"), zip(without, turbo, strict=True), strict=True):
+        entropies = [entropy_bits(list(map(str, values))) for values in drawn]
+        rows.append(
+            [
+                datetime.date.today().isoformat(),
+                device_name(options),
+                f"{DIVERSITY_PROMPT} {options.clips}",
+                title,
+                *(f"{entropy:.2f}" for entropy in entropies),
+                f"{entropies[1] / entropies[0]:.2f}" if entropies[0] else "",
+            ]
+        )
     return rows
 
 

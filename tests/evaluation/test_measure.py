@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lumos_hf.evaluation.clips import COLOURS, MOTIONS, ClipSpec, background_image, draw_clip, pair_specs, single_specs
-from lumos_hf.evaluation.measure import judge, observe, temporal_flickering
+from lumos_hf.evaluation.measure import Layout, judge, layout, observe, temporal_flickering
 from lumos_hf.evaluation.score import summarise
 
 
@@ -63,6 +63,19 @@ def test_an_empty_scene_has_no_characters():
     assert seen.characters == ()
     assert seen.motion == "none"
     assert not judge(SPEC, seen)["count"]
+
+
+def test_layouts_of_true_clips():
+    spec = ClipSpec((("square", "red"),), "sea", motion="still", start=(48, 80))
+    for is_mirrored in (False, True):
+        for start in ((48, 80), (64, 96)):
+            seen = layout(draw_clip(replace(spec, mirrored=is_mirrored, start=start)))
+            # A square of 46 pixels with its outline, in steps of 8.
+            assert seen == Layout(is_mirrored, (start[0] // 16, start[1] // 16), 6)
+    smaller = layout(draw_clip(replace(spec, motion="grow")))
+    assert smaller.position == (3, 5) and smaller.size < 6
+    empty = np.repeat(background_image("sea", True)[None], 9, axis=0)
+    assert layout(empty) == Layout(True, None, 0)
 
 
 def test_noise_does_not_count_as_a_constant_background():

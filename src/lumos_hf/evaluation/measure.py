@@ -77,7 +77,7 @@ def layout(clip: np.ndarray) -> Layout:
     """Reads the layout of a clip of uint8 RGB frames `(frames, height, width, 3)`, as large as the demo's clips."""
     name, scene = _best_scene(clip)
     blobs = _blobs(clip[0], scene)
-    is_mirrored = scene is background_image(name, True)
+    is_mirrored = np.array_equal(scene, background_image(name, True))
     if not blobs:
         return Layout(is_mirrored, None, 0)
     largest = max(blobs, key=lambda blob: blob.area)
