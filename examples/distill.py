@@ -193,15 +193,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     resume(trainer)
     if trainer.is_world_process_zero():
         save_loss_curve(trainer.state.log_history, output / "loss.png")
-        save(pipe, student, output, distillation_arguments)
+        save(pipe, student, output, distillation_arguments, len(features))
     record_finished(trainer, output)
 
 
-def save(pipe: LumosVideoPipeline, student: nn.Module, output: Path, arguments: DistillationArguments) -> None:
+def save(
+    pipe: LumosVideoPipeline, student: nn.Module, output: Path, arguments: DistillationArguments, num_clips: int
+) -> None:
     """Writes LoRA weights with what they want of a call, or a checkpoint that has it for its defaults."""
     if isinstance(student, PeftModel):
+        origin = "that the checkpoint made itself" if arguments.data is None else "of a tokenised set"
         write_turbo_weights(
-            output, student, pipe.scheduler, num_inference_steps=arguments.student_steps, base_model=arguments.model
+            output,
+            student,
+            pipe.scheduler,
+            num_inference_steps=arguments.student_steps,
+            base_model=arguments.model,
+            training_data=f"{num_clips} clips {origin}.",
         )
         return
     pipe.register_to_config(default_num_inference_steps=arguments.student_steps, default_guidance_scale=1.0)

@@ -18,6 +18,7 @@ from train_generator import PAIR_SHARE, training_specs
 from lumos_hf.demo import demo_checkpoint
 from lumos_hf.evaluation.clips import caption
 from lumos_hf.files import whole_file
+from lumos_hf.hub.lora_card import write_lora_card
 from lumos_hf.termination import interrupt_on_termination
 
 
@@ -28,7 +29,7 @@ import distill
 NUM_PROMPTS = 350
 STEPS = 300
 STUDENT_STEPS = (4, 1)
-WRITTEN = ("pytorch_lora_weights.safetensors", "README.md", "scheduler/scheduler_config.json")
+INSTALLED = ("pytorch_lora_weights.safetensors", "scheduler/scheduler_config.json")
 
 
 def training_captions(count: int) -> list[str]:
@@ -38,13 +39,15 @@ def training_captions(count: int) -> list[str]:
     return [caption(rng.choice(pairs if rng.random() < PAIR_SHARE else singles), rng) for _ in range(count)]
 
 
-def install(output: Path, checkpoint: Path) -> None:
+def install(output: Path, checkpoint: Path, num_prompts: int) -> None:
     """Puts the weights of a run into the folder `turbo` of a checkpoint, from where `load_turbo_weights` takes them."""
-    for name in WRITTEN:
-        target = checkpoint / "turbo" / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(target) as partial:
+    folder = checkpoint / "turbo"
+    for name in INSTALLED:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(folder / name) as partial:
             shutil.copyfile(output / name, partial)
+    training_data = f"{num_prompts} clips that the checkpoint made itself, of combinations that are not held out."
+    write_lora_card(folder, replace=True, training_data=training_data)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -77,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     given = [part for name, value in options.items() for part in (f"--{name}", str(value))]
     distill.main([*given, "--student_steps", *map(str, STUDENT_STEPS)])
-    install(args.output, args.model)
+    install(args.output, args.model, args.num_prompts)
 
 
 if __name__ == "__main__":
