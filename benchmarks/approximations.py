@@ -64,6 +64,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "entropy bound 0.1": {"approximations": DecodingApproximations(entropy_bound=0.1)},
     "entropy bound 1": {"approximations": DecodingApproximations(entropy_bound=1.0)},
     "no guidance, steps 4, 1": {"num_inference_steps": [4, 1], "guidance_scale": 1.0},
+    "no guidance, steps 6, 1": {"num_inference_steps": [6, 1], "guidance_scale": 1.0},
     "fast": {"approximations": "fast"},
     "turbo": {},
 }

@@ -28,7 +28,7 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 from transformers import Trainer, TrainingArguments, set_seed
 
-from lumos_hf import LumosVideoPipeline
+from lumos_hf import LumosVideoPipeline, MaskDecodingScheduler
 from lumos_hf.data.tokenized_dataset import load_tokenized_dataset, video_tokenizer_checksum
 from lumos_hf.files import whole_file
 from lumos_hf.generation_defaults import check_settings, resolve_default
@@ -53,6 +53,13 @@ class DistillationArguments:
     student_steps: list[int] = field(
         default_factory=lambda: [8, 2],
         metadata={"help": "Steps of each latent frame; the last number goes on for those that follow."},
+    )
+    student_confidence_temperature: float | None = field(
+        default=None,
+        metadata={
+            "help": "Of the student's scheduler, if not the checkpoint's. With few steps more noise keeps the likeliest "
+            "layout from being decided first each time."
+        },
     )
     teacher_steps: int | None = field(default=None, metadata={"help": "If not the checkpoint's."})
     teacher_guidance: float | None = field(default=None, metadata={"help": "If not the checkpoint's."})
@@ -136,6 +143,12 @@ def build_student(transformer: nn.Module, arguments: DistillationArguments) -> t
     return student, None
 
 
+def student_scheduler(pipe: LumosVideoPipeline, arguments: DistillationArguments) -> MaskDecodingScheduler:
+    temperature = arguments.student_confidence_temperature
+    changes = {} if temperature is None else {"confidence_temperature": temperature}
+    return MaskDecodingScheduler.from_config(pipe.scheduler.config, **changes)
+
+
 def build_trainer(
     student: nn.Module,
     teacher: nn.Module | None,
@@ -144,7 +157,7 @@ def build_trainer(
     arguments: DistillationArguments,
     training_arguments: TrainingArguments,
 ) -> Trainer:
-    scheduler = copy.copy(pipe.scheduler)
+    scheduler = student_scheduler(pipe, arguments)
     objective = FewStepObjective(
         student,
         teacher,
@@ -206,12 +219,13 @@ def save(
         write_turbo_weights(
             output,
             student,
-            pipe.scheduler,
+            student_scheduler(pipe, arguments),
             num_inference_steps=arguments.student_steps,
             base_model=arguments.model,
             training_data=f"{num_clips} clips {origin}.",
         )
         return
+    pipe.register_modules(scheduler=student_scheduler(pipe, arguments))
     pipe.register_to_config(default_num_inference_steps=arguments.student_steps, default_guidance_scale=1.0)
     pipe.save_pretrained(output)
 

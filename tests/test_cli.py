@@ -342,8 +342,9 @@ def test_turbo_of_the_demo():
     result = lumos_hf("generate", "A red star jumps in the snow.", "--turbo", "--seed", "0", "-o", "a.mp4")
     assert result.exit_code == 0, result.output
     settings = read_settings("a.mp4")
-    assert settings["num_inference_steps"] == [4, 1] and settings["guidance_scale"] == 1.0
+    assert settings["num_inference_steps"] == [6, 1] and settings["guidance_scale"] == 1.0
     assert settings["lora"] == ["turbo:1"]
+    assert "num_inference_steps=[6, 1]" in (demo.demo_checkpoint() / "turbo" / "README.md").read_text()
     weights = demo.demo_checkpoint() / "turbo" / "pytorch_lora_weights.safetensors"
     assert weights.stat().st_size <= 2 * 10**6
 
