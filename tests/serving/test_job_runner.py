@@ -13,7 +13,7 @@ import pytest
 import torch
 from test_pipeline_lumos_video import CAPTIONS, SMALL, build_pipeline, random_image
 
-from lumos_hf.serving import JobCancelled, JobLimits, JobRunner, JobState, QueueFull
+from lumos_hf.serving import JobCancelled, JobLimits, JobRequest, JobRunner, JobState, QueueFull
 
 
 LIMITS = JobLimits(max_area=64 * 64, max_num_frames=17, max_num_inference_steps=400, max_queued_per_client=20)
@@ -364,3 +364,87 @@ def test_memory_stays_as_it_is(runner):
     before = resident()
     run(100)
     assert resident() <= before * 1.05
+
+
+@pytest.fixture
+def batching(pipe):
+    with JobRunner(pipe, LIMITS, max_batch_size=4) as runner:
+        yield runner
+
+
+def requests_of(*clients, **changes):
+    return [JobRequest(client, arguments(seed, **changes), seed) for seed, client in enumerate(clients)]
+
+
+def test_waiting_jobs_of_one_shape_run_together_and_are_what_direct_calls_give(pipe, batching):
+    jobs = batching.submit_all(requests_of("me", "you", "me", "she"))
+    for seed, job in enumerate(jobs):
+        job.result(TIMEOUT)
+        assert np.array_equal(pixels(job.frames), direct(pipe, seed, **arguments(seed)))
+
+
+def test_batches_are_of_one_shape_and_no_larger_than_allowed(batching):
+    running = start(batching)
+    jobs = batching.submit_all(requests_of(*["me"] * 6))
+    other = batching.submit("you", arguments(num_frames=5), seed=9)
+    alone = batching.submit("she", arguments(image=random_image(), height=32, width=64), seed=9)
+    assert other.shape not in (None, jobs[0].shape) and alone.shape is None
+    batches = []
+    for job in (*jobs, other, alone):
+        job.on_change(
+            lambda: batches.append(tuple(batching._running)) if tuple(batching._running) not in batches else None
+        )
+    batching.cancel(running)
+    for job in (*jobs, other, alone):
+        job.result(TIMEOUT)
+    assert [len(batch) for batch in batches if running not in batch and batch] == [4, 1, 1, 2]
+
+
+def test_one_of_a_batch_is_cancelled_and_the_others_go_on(pipe, batching):
+    changes = {"num_inference_steps": 30}
+    jobs = batching.submit_all(requests_of("me", "you", **changes))
+    wait_for(jobs[0], lambda status: status.step > 0)
+    batching.cancel(jobs[0])
+    step = jobs[0].status.step
+    with pytest.raises(JobCancelled):
+        jobs[0].result(TIMEOUT)
+    assert jobs[0].status.step <= step + 2
+    assert np.array_equal(pixels(jobs[1].result(TIMEOUT)), direct(pipe, 1, **arguments(1, **changes)))
+
+
+def test_a_job_waits_for_others_of_its_shape_but_not_for_long(pipe):
+    with JobRunner(pipe, LIMITS, max_batch_size=2, batch_delay=0.5) as runner:
+        first = runner.submit("me", arguments(0), seed=0)
+        assert runner.room_in_batch == 1
+        second = runner.submit("you", arguments(1), seed=1)
+        first.result(TIMEOUT), second.result(TIMEOUT)
+        assert first.status.num_steps == second.status.num_steps == 9
+        alone = runner.submit("me", arguments(2), seed=2)
+        assert np.array_equal(pixels(alone.result(TIMEOUT)), direct(pipe, 2, **arguments(2)))
+        # Nobody waits for what can only run alone.
+        assert runner.submit("me", arguments(image=random_image(), height=32, width=64)).shape is None
+
+
+def test_all_calls_of_a_list_are_taken_or_none(batching):
+    running = start(batching)
+    with pytest.raises(ValueError, match="`prompt` must not be empty"):
+        batching.submit_all([*requests_of("me"), JobRequest("me", arguments(prompt=""))])
+    with pytest.raises(QueueFull):
+        batching.submit_all(requests_of(*["me"] * 21))
+    assert batching.submit("me", arguments()).status.num_ahead == 1
+    batching.cancel(running)
+
+
+def test_a_prompt_that_leaves_no_room_is_refused_before_it_waits(runner):
+    with pytest.raises(ValueError, match="`prompt` and the frames must not be longer than the context"):
+        runner.submit("me", arguments(prompt="kite " * 600))
+    job = start(runner)
+    with pytest.raises(ValueError, match="longer than the context"):
+        runner.change_prompt(job, "kite " * 600)
+    runner.cancel(job)
+
+
+@pytest.mark.parametrize("options", [{"max_batch_size": 0}, {"batch_delay": -1}])
+def test_bad_batches_are_refused(pipe, options):
+    with pytest.raises(ValueError, match=f"`{next(iter(options))}` must be"):
+        JobRunner(pipe, LIMITS, **options)

@@ -164,26 +164,55 @@ def serve(
     gc.freeze()
     gc.enable()
     limits = job_limits(pipe, max_area, max_frames, max_steps, max_queued)
-    batch = max_batch_size or (_BATCH_IN_FLOAT32 if str(pipe.dtype) == "torch.float32" else 1)
-    _run(pipe, source, name, limits, store, data_dir, keys, settings, lease_seconds, batch, batch_delay_ms, host, port)
+    run_server(
+        pipe,
+        source,
+        store,
+        data_dir,
+        limits,
+        name=name,
+        keys=keys,
+        settings=settings,
+        lease=lease_seconds,
+        max_batch_size=max_batch_size,
+        batch_delay=batch_delay_ms / 1000,
+        host=host,
+        port=port,
+    )
+    store.close()
 
 
-def _run(
+def run_server(
     pipe: "LumosVideoPipeline",
-    source: str | Path,
-    name: str | None,
-    limits: "JobLimits",
+    checkpoint: str | Path,
     store: "JobStore",
     data_dir: Path,
-    keys: "ApiKeys",
-    settings: "ServerSettings",
-    lease: float,
-    max_batch_size: int,
-    batch_delay_ms: int,
+    limits: "JobLimits",
+    *,
     host: str,
     port: int,
+    name: str | None = None,
+    keys: "ApiKeys | None" = None,
+    settings: "ServerSettings | None" = None,
+    lease: float = 30.0,
+    max_batch_size: int | None = None,
+    batch_delay: float = 0.0,
 ) -> None:
-    """Until the process is interrupted."""
+    """
+    Serves until the process is interrupted.
+
+    Args:
+        pipe: makes the videos.
+        checkpoint: where it was loaded from.
+        store, data_dir: of the jobs.
+        limits: what clients may ask for.
+        host, port: where to listen.
+        name: of the model; None stands for that of the repository or directory.
+        keys, settings: see [`~lumos_hf.serving.videos_api.create_app`].
+        lease: see [`~lumos_hf.serving.job_worker.JobWorker`].
+        max_batch_size: of jobs of one shape; None stands for 4 in float32, where they do not depend on each other, else 1.
+        batch_delay: in seconds.
+    """
     import uvicorn
 
     from ..serving import JobRunner
@@ -193,17 +222,17 @@ def _run(
     from ..serving.served_model import ServedModel
     from ..serving.videos_api import create_app
 
-    served = ServedModel.of(pipe, source, limits, name)
+    batch = max_batch_size or (_BATCH_IN_FLOAT32 if str(pipe.dtype) == "torch.float32" else 1)
+    served = ServedModel.of(pipe, checkpoint, limits, name)
     events, files = JobEvents(), JobFiles(data_dir)
     # A batch may be of one client.
-    limits = replace(limits, max_queued_per_client=limits.max_queued_per_client + max_batch_size)
-    runner = JobRunner(pipe, limits, max_batch_size=max_batch_size, batch_delay=batch_delay_ms / 1000)
-    with runner, JobWorker(runner, store, files, source, lease=lease, on_end=events.ended) as worker:
+    limits = replace(limits, max_queued_per_client=limits.max_queued_per_client + batch)
+    runner = JobRunner(pipe, limits, max_batch_size=batch, batch_delay=batch_delay)
+    with runner, JobWorker(runner, store, files, checkpoint, lease=lease, on_end=events.ended) as worker:
         app = create_app(store, files, served, events=events, worker=worker, keys=keys, settings=settings)
         typer.echo(f"Serving '{served.name}'; jobs are in {data_dir.resolve()}.", err=True)
         config = uvicorn.Config(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=_GRACE)
         uvicorn.Server(config).run()
-    store.close()
 
 
 def _warn_if_open(host: str, api_key_file: Path | None) -> None:

@@ -390,9 +390,16 @@ class JobRequests:
             arguments=arguments,
             details=details,
             seed=seed,
-            shape=_shape(arguments),
+            shape=self._shape(arguments),
             num_bytes=num_bytes,
         )
+
+    def _shape(self, arguments: Mapping[str, Any]) -> str | None:
+        """As [`~lumos_hf.serving.job_runner.call_shape`], of complete arguments."""
+        tile_size = arguments.get("temporal_tile_size") or self.model.sequence_num_frames
+        is_alone = "given" in arguments or arguments.get("prompt_segments") or arguments["num_frames"] > tile_size
+        settings = {name: value for name, value in arguments.items() if name not in ("prompt", "negative_prompt")}
+        return None if is_alone else json.dumps(settings, sort_keys=True)
 
     def _cleaned(self, id: str) -> "_Cleaned":
         return _Cleaned(self.files, id)
@@ -423,13 +430,6 @@ def check_completed(job: StoredJob) -> None:
     """
     if job.status != COMPLETED or job.kind != "video":
         raise ApiError(409, f"`video` must be completed, got '{job.id}', which is {job.status}.", "conflict", "video")
-
-
-def _shape(arguments: Mapping[str, Any]) -> str | None:
-    if "given" in arguments or arguments.get("prompt_segments") is not None:
-        return None
-    settings = {name: value for name, value in arguments.items() if name not in ("prompt", "negative_prompt")}
-    return json.dumps(settings, sort_keys=True)
 
 
 def _seed(request: GenerationRequest) -> int:

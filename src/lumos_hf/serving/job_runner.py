@@ -569,11 +569,12 @@ class JobRunner:
 
         self._those_left(jobs)
         session = self._open_session(jobs, after_step)
+        streams = [self.pipe.vqvae.open_stream() for _ in jobs] if len(jobs) > 1 else []
         with closing(session):
             while not session.is_finished:
                 self._take_next_prompts(jobs, session)
-                frames = session.next()
-                for job, new_frames in zip(jobs, frames, strict=True):
+                frames = self._decode(session.next(), streams) if streams else session.next()
+                for job, new_frames in zip(jobs, cast(list[list[PIL.Image.Image]], frames), strict=True):
                     if not job.status.state.is_final:
                         job._add_frames(new_frames)
                 self._those_left(jobs)
@@ -583,11 +584,22 @@ class JobRunner:
         if len(jobs) > 1:
             arguments["prompt"] = [job.arguments["prompt"] for job in jobs]
             arguments["negative_prompt"] = [job.arguments.get("negative_prompt") or "" for job in jobs]
+            arguments["output_type"] = "latent"
         if arguments.get("num_frames") is None and arguments.get("mask") is None and arguments.get("strength") is None:
             # A session without a number has no end.
             arguments["num_frames"] = resolve_default("num_frames", None, self.pipe.config)
         generators = [torch.Generator().manual_seed(job.seed) for job in jobs]
         return self.pipe.session(**arguments, generator=generators, callback_on_step_end=after_step, max_rewind=0)
+
+    @torch.no_grad()
+    def _decode(self, codes: Any, streams: list[Any]) -> list[list[PIL.Image.Image]]:
+        """
+        The frames of codes `(B, 1, h, w)`, each row by itself: codes of a batch are those of single calls, but pixels of a
+        batch are rounded in other ways, and one of ten thousand differs by one level.
+        """
+        with self.pipe._own_turn():
+            videos = [stream.decode(row).float() for stream, row in zip(streams, codes.split(1), strict=True)]
+        return [self.pipe.video_processor.postprocess_video(video, "pil")[0] for video in videos]
 
     @staticmethod
     def _take_next_prompts(jobs: list[Job], session: "VideoSession") -> None:
@@ -624,8 +636,11 @@ def call_shape(arguments: Mapping[str, Any], inputs: CallInputs) -> str | None:
         inputs: the same, completed.
 
     Returns:
-        a text, equal for such calls; None for one that runs alone, since it starts from a clip or changes its prompt.
+        a text, equal for such calls; None for one that runs alone, since it starts from a clip, changes its prompt, or is
+        longer than a sequence, so that its own pixels are read again.
     """
+    if inputs.sequence_num_frames != inputs.num_frames:
+        return None
     if any(value is not None and name not in _BATCHED for name, value in arguments.items()):
         return None
     return repr([(name, getattr(inputs, name)) for name in sorted(_BATCHED - _OF_EACH)])

@@ -44,6 +44,12 @@ class ServedModel:
         compression = pipe.transformer.config.temporal_compression
         return cls(name or model_name(checkpoint), str(checkpoint), defaults, compression, limits)
 
+    @property
+    def sequence_num_frames(self) -> int:
+        """Frames beyond which a video rolls, unless a request says another number."""
+        trained = int(self.defaults["num_frames"])
+        return trained if trained > 1 else int(OFFICIAL_DEFAULTS["num_frames"])
+
     def num_frames(self, seconds: float, fps: int) -> int:
         """Frames of a clip that lasts `seconds`, or longer by less than a latent frame."""
         step = self.temporal_compression
