@@ -152,8 +152,9 @@ class ServerProcess:
 class Client:
     """Sends its share of the jobs, and asks for them until they are there, whatever becomes of the servers."""
 
-    def __init__(self, urls: list[str], requests: list[dict[str, Any]], seed: int):
+    def __init__(self, urls: list[str], requests: list[dict[str, Any]], seed: int, pause: float):
         self.urls, self.requests, self.random = urls, requests, random.Random(seed)
+        self.pause = pause
         self._http = httpx.Client(timeout=60)
         self.retries = 0
 
@@ -166,7 +167,7 @@ class Client:
         while (video := self._call("GET", f"/v1/videos/{id}").json())["status"] != "completed":
             if video["status"] == "failed":
                 raise RuntimeError(json.dumps(video))
-            time.sleep(0.5)
+            time.sleep(self.pause)
         return self._call("GET", f"/v1/videos/{id}/content").content
 
     def _call(self, method: str, path: str, **options: Any) -> httpx.Response:
@@ -181,7 +182,7 @@ class Client:
                 if time.monotonic() > deadline:
                     raise
             self.retries += 1
-            time.sleep(0.5)
+            time.sleep(self.pause)
 
 
 def make_requests(count: int) -> list[dict[str, Any]]:
@@ -228,7 +229,9 @@ def run(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
     for server in servers:
         server.wait_until_it_listens()
     requests, urls = make_requests(options.jobs), [server.url for server in servers]
-    clients = [Client(urls, requests[index :: options.clients], index) for index in range(options.clients)]
+    clients = [
+        Client(urls, requests[index :: options.clients], index, options.poll) for index in range(options.clients)
+    ]
     is_over, start = threading.Event(), time.monotonic()
     with ThreadPoolExecutor(options.clients + 1) as threads:
         killing = threads.submit(kill_at_random, servers, options.kills, options.pause, is_over)
@@ -284,6 +287,7 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=20)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--pause", type=float, default=4.0, help="a server lives for up to so many seconds of work")
+    parser.add_argument("--poll", type=float, default=2.0, help="a client asks again after so many seconds")
     parser.add_argument("--servers", type=int, default=1)
     parser.add_argument("--lease-seconds", type=float, default=30.0)
     parser.add_argument("--max-batch-size", type=int, default=4)

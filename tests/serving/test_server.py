@@ -21,10 +21,11 @@ import PIL.Image
 import pytest
 import torch
 import websockets.sync.client
-from test_videos_api import png
 
 from lumos_hf import LumosVideoPipeline, demo_checkpoint
 from lumos_hf.media import read_settings, write_media
+
+from .test_videos_api import png
 
 
 pytestmark = pytest.mark.slow
