@@ -3,6 +3,7 @@
 
 import io
 import json
+from contextlib import contextmanager
 
 import av
 import numpy as np
@@ -19,11 +20,11 @@ from lumos_hf.serving.fragmented_mp4 import FragmentedMp4
 START = {"type": "session.start", "prompt": CAPTIONS[0], "num_inference_steps": 3, "seed": 11}
 
 
+@contextmanager
 def connect(served, **changes):
-    socket = served.client.websocket_connect("/v1/realtime/video")
-    socket.__enter__()
-    socket.send_json({**START, **changes})
-    return socket
+    with served.client.websocket_connect("/v1/realtime/video") as socket:
+        socket.send_json({**START, **changes})
+        yield socket
 
 
 def receive_chunk(socket):
@@ -45,65 +46,72 @@ def play(content):
 
 
 def test_the_prompt_changes_half_way_and_the_joined_stream_plays(served, tiny_pipe):
-    socket = connect(served, num_frames=17, num_inference_steps=30, fps=4)
-    start = socket.receive_json()
-    assert start["type"] == "video.start" and (start["width"], start["height"], start["seed"]) == (64, 32, 11)
-    pieces, seen = [], []
-    metadata, piece, _ = receive_chunk(socket)
-    assert (metadata["chunk_index"], metadata["num_frames"], metadata["prompt"]) == (0, 1, CAPTIONS[0])
-    pieces.append(piece)
-    socket.send_json({"type": "session.interaction", "event_id": "e1", "event": {"prompt": CAPTIONS[1]}})
-    socket.send_json({"type": "session.ping"})
-    while metadata["type"] != "session.done":
-        metadata, piece, others = receive_chunk(socket)
+    with connect(served, num_frames=17, num_inference_steps=100, fps=4) as socket:
+        start = socket.receive_json()
+        assert start["type"] == "video.start" and (start["width"], start["height"], start["seed"]) == (64, 32, 11)
+        pieces, seen = [], []
+        metadata, piece, _ = receive_chunk(socket)
+        assert (metadata["chunk_index"], metadata["num_frames"], metadata["prompt"]) == (0, 1, CAPTIONS[0])
         pieces.append(piece)
-        seen += others
-    assert [message["type"] for message in seen] == ["session.interaction.queued", "session.pong"]
-    assert seen[0]["event_id"] == "e1"
-    assert (metadata["num_frames"], metadata["state"]) == (17, "done")
-    (segment,) = metadata["prompt_segments"]
-    assert segment["text"] == CAPTIONS[1] and 1 <= segment["start_frame"] < 17
-    times, frames = play(b"".join(pieces))
-    assert np.allclose(times, np.arange(17) / 4)
-    call = {"width": 64, "height": 32, "fps": 4, "num_frames": 17, "num_inference_steps": 30, "prompt": CAPTIONS[0]}
-    call |= {"generator": torch.Generator().manual_seed(11), "prompt_segments": metadata["prompt_segments"]}
-    expected = np.stack([np.asarray(frame) for frame in tiny_pipe(**call).frames[0]])
-    # What the encoder loses is less than what another video differs by.
-    loss = np.abs(frames.astype(int) - expected).mean()
-    assert loss < 0.2 * np.abs(frames[::-1].astype(int) - expected).mean()
+        socket.send_json({"type": "session.interaction", "event_id": "e1", "event": {"prompt": CAPTIONS[1]}})
+        socket.send_json({"type": "session.ping"})
+        while metadata["type"] != "session.done":
+            metadata, piece, others = receive_chunk(socket)
+            pieces.append(piece)
+            seen += others
+        assert [message["type"] for message in seen] == ["session.interaction.queued", "session.pong"]
+        assert seen[0]["event_id"] == "e1"
+        assert (metadata["num_frames"], metadata["state"]) == (17, "done")
+        (segment,) = metadata["prompt_segments"]
+        assert segment["text"] == CAPTIONS[1] and 1 <= segment["start_frame"] < 17
+        times, frames = play(b"".join(pieces))
+        assert np.allclose(times, np.arange(17) / 4)
+        call = {
+            "width": 64,
+            "height": 32,
+            "fps": 4,
+            "num_frames": 17,
+            "num_inference_steps": 100,
+            "prompt": CAPTIONS[0],
+        }
+        call |= {"generator": torch.Generator().manual_seed(11), "prompt_segments": metadata["prompt_segments"]}
+        expected = np.stack([np.asarray(frame) for frame in tiny_pipe(**call).frames[0]])
+        # What the encoder loses is less than what another video differs by.
+        loss = np.abs(frames.astype(int) - expected).mean()
+        assert loss < 0.2 * np.abs(frames[::-1].astype(int) - expected).mean()
 
 
 def test_an_interaction_that_fails_leaves_the_stream_alone(served):
-    socket = connect(served, num_frames=9, num_inference_steps=30)
-    assert socket.receive_json()["type"] == "video.start"
-    for event in ({"prompt": " "}, {"prompt": "kite " * 600}, {}, None):
-        socket.send_json({"type": "session.interaction", "event_id": "bad", "event": event})
-    socket.send_json({"type": "session.nonsense"})
-    failures = []
-    while (chunk := receive_chunk(socket))[0]["type"] != "session.done":
+    with connect(served, num_frames=9, num_inference_steps=100) as socket:
+        assert socket.receive_json()["type"] == "video.start"
+        for event in ({"prompt": " "}, {"prompt": "kite " * 600}, {}, None):
+            socket.send_json({"type": "session.interaction", "event_id": "bad", "event": event})
+        socket.send_json({"type": "session.nonsense"})
+        failures = []
+        while (chunk := receive_chunk(socket))[0]["type"] != "session.done":
+            failures += chunk[2]
         failures += chunk[2]
-    failures += chunk[2]
-    assert [message["code"] for message in failures] == ["interaction_failed"] * 4 + ["invalid_message"]
-    assert chunk[0]["num_frames"] == 9 and chunk[0]["prompt_segments"] == []
+        assert [message["code"] for message in failures] == ["interaction_failed"] * 4 + ["invalid_message"]
+        assert chunk[0]["num_frames"] == 9 and chunk[0]["prompt_segments"] == []
 
 
 def test_a_stream_is_stopped(served):
-    socket = connect(served, num_frames=17, num_inference_steps=400)
-    assert socket.receive_json()["type"] == "video.start"
-    socket.send_json({"type": "session.stop"})
-    done, _, _ = receive_chunk(socket)
-    assert (done["type"], done["state"]) == ("session.done", "cancelled")
+    with connect(served, num_frames=17, num_inference_steps=400) as socket:
+        assert socket.receive_json()["type"] == "video.start"
+        socket.send_json({"type": "session.stop"})
+        done, _, _ = receive_chunk(socket)
+        assert (done["type"], done["state"]) == ("session.done", "cancelled")
 
 
 def test_who_leaves_has_the_stream_ended(served):
-    socket = connect(served, num_frames=17, num_inference_steps=400)
-    assert socket.receive_json()["type"] == "video.start"
-    (job,) = served.worker.runner._running or served.worker.runner._waiting_jobs()
-    socket.close()
-    for status in job.updates(30):
-        pass
-    assert status.state == "cancelled"
-    assert served.make(num_frames=5, num_inference_steps=1)
+    with connect(served, num_frames=17, num_inference_steps=400) as socket:
+        assert socket.receive_json()["type"] == "video.start"
+        (job,) = served.worker.runner._running or served.worker.runner._waiting_jobs()
+        socket.close()
+        for status in job.updates(30):
+            pass
+        assert status.state == "cancelled"
+        assert served.make(num_frames=5, num_inference_steps=1)
 
 
 @pytest.mark.parametrize(

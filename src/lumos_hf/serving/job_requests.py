@@ -9,7 +9,8 @@ checkpoint's defaults, and jobs of one shape are known without the model. What c
 import json
 import math
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -401,22 +402,14 @@ class JobRequests:
         settings = {name: value for name, value in arguments.items() if name not in ("prompt", "negative_prompt")}
         return None if is_alone else json.dumps(settings, sort_keys=True)
 
-    def _cleaned(self, id: str) -> "_Cleaned":
-        return _Cleaned(self.files, id)
-
-
-class _Cleaned:
-    """Removes the files of a job that came to nothing."""
-
-    def __init__(self, files: JobFiles, id: str):
-        self.files, self.id = files, id
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            self.files.remove(self.id)
+    @contextmanager
+    def _cleaned(self, id: str) -> Iterator[None]:
+        """Removes the files of a job that comes to nothing."""
+        try:
+            yield
+        except BaseException:
+            self.files.remove(id)
+            raise
 
 
 # What stands in a form's text for a file that came with it.

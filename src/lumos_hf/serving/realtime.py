@@ -158,13 +158,14 @@ class _Stream:
     async def _send_frames(self) -> None:
         async for status in self.job.watch():
             self._hear()
-            if status.num_frames > self._num_sent:
+            while status.num_frames > self._num_sent:
                 await self._send_chunk()
-        if self.job.status.num_frames > self._num_sent:
-            await self._send_chunk()
 
     async def _send_chunk(self) -> None:
-        first, frames = self._num_sent, self.job.frames[self._num_sent :]
+        """A latent frame; whoever is slow gets the same pieces, later."""
+        first = self._num_sent
+        size = self.model.temporal_compression if first else 1
+        frames = self.job.frames[first : first + size]
         content = await asyncio.to_thread(self._mp4.piece, frames)
         segments = [segment for segment in self.job.prompt_segments if segment["start_frame"] <= first]
         prompt = segments[-1]["text"] if segments else self.job.arguments["prompt"]
