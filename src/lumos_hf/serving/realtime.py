@@ -127,6 +127,7 @@ class _Stream:
         self.fps = job.arguments["fps"]
         self._mp4 = FragmentedMp4(self.width, self.height, self.fps)
         self._num_sent = self._num_chunks = 0
+        self._sending = asyncio.Lock()
         self._heard_at = asyncio.get_running_loop().time()
 
     async def run(self) -> None:
@@ -169,15 +170,11 @@ class _Stream:
         content = await asyncio.to_thread(self._mp4.piece, frames)
         segments = [segment for segment in self.job.prompt_segments if segment["start_frame"] <= first]
         prompt = segments[-1]["text"] if segments else self.job.arguments["prompt"]
-        await self._tell(
-            "video.chunk_metadata",
-            chunk_index=self._num_chunks,
-            start_frame=first,
-            num_frames=len(frames),
-            num_bytes=len(content),
-            prompt=prompt,
-        )
-        async with asyncio.timeout(STALL_TIMEOUT):
+        metadata = {"chunk_index": self._num_chunks, "start_frame": first, "num_frames": len(frames)}
+        metadata |= {"num_bytes": len(content), "prompt": prompt}
+        # Nothing comes between the two.
+        async with self._sending, asyncio.timeout(STALL_TIMEOUT):
+            await _send(self.websocket, {"type": "video.chunk_metadata", **metadata})
             await self.websocket.send_bytes(content)
         self._num_sent += len(frames)
         self._num_chunks += 1
@@ -224,7 +221,8 @@ class _Stream:
         self._heard_at = asyncio.get_running_loop().time()
 
     async def _tell(self, kind: str, **content: Any) -> None:
-        await _send(self.websocket, {"type": kind, **content})
+        async with self._sending:
+            await _send(self.websocket, {"type": kind, **content})
 
 
 async def _receive(websocket: WebSocket) -> dict[str, Any]:
