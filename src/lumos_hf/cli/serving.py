@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..pipeline_lumos_video import LumosVideoPipeline
     from ..serving import JobLimits
     from ..serving.http_guards import ApiKeys
-    from ..serving.job_store import JobStore
+    from ..serving.job_store import JobStore, StoreLimits
     from ..serving.videos_api import ServerSettings
 
 
@@ -131,16 +131,11 @@ def serve(
 
     Example: lumos-hf serve --model me/lumos-1b --port 8000
     """
-    missing = [module for module in _NEEDED if importlib.util.find_spec(module) is None]
-    if missing:
-        raise ValueError(f'The server needs {", ".join(missing)}: pip install "lumos_hf[serve]".')
-    for option_name, value in (("expire_hours", expire_hours), ("max_disk", max_disk)):
-        if value <= 0:
-            raise ValueError(f"`{option_name}` must be above 0, got {value}.")
+    _check(expire_hours, max_disk)
     source = demo_checkpoint() if model is None else check_model(model)
 
     from ..serving.http_guards import ApiKeys
-    from ..serving.job_store import JobStore, StoreLimits, StoreUnavailable, sqlite_url
+    from ..serving.job_store import StoreLimits
     from ..serving.videos_api import ServerSettings
 
     keys = ApiKeys() if api_key_file is None else ApiKeys.from_file(api_key_file)
@@ -153,11 +148,7 @@ def serve(
     settings = ServerSettings(
         max_upload_bytes=max_upload * 2**20, upload_timeout=upload_timeout, media_hosts=tuple(allow_media_host or ())
     )
-    url = database or sqlite_url(data_dir / "jobs.sqlite")
-    try:
-        store = JobStore(url, store_limits, seconds_to_live=expire_hours * 3600)
-    except StoreUnavailable as error:
-        raise ValueError(f"`database` cannot be reached: {error}") from error
+    store = _open_store(database, data_dir, store_limits, expire_hours)
     pipe = load_pipeline(source, dtype, device)
     pipe.set_progress_bar_config(disable=True)
     # `main` has it off for commands that end soon. What is there by now stays for good.
@@ -180,6 +171,25 @@ def serve(
         port=port,
     )
     store.close()
+
+
+def _check(expire_hours: float, max_disk: float) -> None:
+    missing = [module for module in _NEEDED if importlib.util.find_spec(module) is None]
+    if missing:
+        raise ValueError(f'The server needs {", ".join(missing)}: pip install "lumos_hf[serve]".')
+    for option_name, value in (("expire_hours", expire_hours), ("max_disk", max_disk)):
+        if value <= 0:
+            raise ValueError(f"`{option_name}` must be above 0, got {value}.")
+
+
+def _open_store(database: str | None, data_dir: Path, limits: "StoreLimits", expire_hours: float) -> "JobStore":
+    from ..serving.job_store import JobStore, StoreUnavailable, sqlite_url
+
+    try:
+        url = database or sqlite_url(data_dir / "jobs.sqlite")
+        return JobStore(url, limits, seconds_to_live=expire_hours * 3600)
+    except StoreUnavailable as error:
+        raise ValueError(f"`database` cannot be reached: {error}") from error
 
 
 def run_server(
