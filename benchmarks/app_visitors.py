@@ -180,8 +180,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--visitors", type=int, default=20)
     parser.add_argument("--calls", type=int, default=3, help="of each visitor")
-    parser.add_argument("--frames", type=int, default=9)
-    parser.add_argument("--steps", type=int, default=12, help="of each latent frame")
+    parser.add_argument("--frames", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=4, help="of each latent frame")
     return parser.parse_args(arguments)
 
 

@@ -34,6 +34,7 @@ from .call_inputs import (
     rows_without_padding,
     warn_of_unknown_words,
 )
+from .clip_html import clip_html
 from .cosmos_video_tokenizer import CosmosVideoTokenizer
 from .decoding.approximations import DecodingApproximations
 from .decoding.guidance_parallel import GuidanceParallel
@@ -90,6 +91,15 @@ class LumosPipelineOutput(BaseOutput):
     """
 
     frames: list[list[PIL.Image.Image]] | np.ndarray | torch.Tensor
+
+    # No field, as it is no part of what is unpacked.
+    shown_fps = 12
+
+    def _repr_html_(self) -> str | None:
+        """What notebooks show: the videos, at the speed of the call. Other results than pictures are shown as text."""
+        if not isinstance(self.frames, list):
+            return None
+        return " ".join(clip_html(frames, self.shown_fps) for frames in self.frames)
 
 
 # Hooks move weights about, which no other call may see.
@@ -391,7 +401,11 @@ class LumosVideoPipeline(PipelineRepositoryMixin, DiffusionPipeline, LumosLoraLo
         ).completed(self)
         with self._own_turn():
             frames = self._make_frames(inputs)
-        return LumosPipelineOutput(frames=frames) if return_dict else (frames,)
+        if not return_dict:
+            return (frames,)
+        output = LumosPipelineOutput(frames=frames)
+        output.shown_fps = cast(int, inputs.fps)
+        return output
 
     @torch.no_grad()
     def stream(

@@ -1,8 +1,6 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
 """What the page shows and hands out: a clip, read from an upload or made."""
 
-import base64
-import html
 import io
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,21 +95,6 @@ def read_mask(drawing: PIL.Image.Image, height: int, width: int) -> np.ndarray:
         covered = "everything" if mask.any() else "nothing"
         raise ValueError(f"Draw over the part of the picture that is to be made again: {covered} is marked.")
     return mask
-
-
-def show_clip(frames: list[PIL.Image.Image], fps: int, description: str) -> str:
-    """HTML of a moving picture that needs no file."""
-    buffer = io.BytesIO()
-    options: dict[str, Any] = {"format": "WEBP", "quality": 90, "method": 2}
-    if len(frames) > 1:
-        options |= {"save_all": True, "append_images": frames[1:], "duration": round(1000 / fps), "loop": 0}
-    frames[0].save(buffer, **options)
-    data = base64.b64encode(buffer.getvalue()).decode("ascii")
-    width, height = frames[0].size
-    return (
-        f'<img class="lumos-clip" alt="{html.escape(description, quote=True)}" data-frames="{len(frames)}" '
-        f'width="{width}" height="{height}" src="data:image/webp;base64,{data}">'
-    )
 
 
 def write_files(clip: Clip, directory: str | Path, name: str) -> dict[str, str]:

@@ -24,11 +24,12 @@ from typing import Any
 import gradio as gr
 
 from ..call_inputs import unknown_words
+from ..clip_html import clip_html
 from ..demo import demo_checkpoint, known_words
 from ..generation_defaults import check_settings, most_steps, resolve_default
 from ..generation_record import generation_record
 from ..serving import Job, JobRunner, JobState, JobStatus, QueueFull
-from .clips import FORMATS, Clip, read_drawing, read_mask, read_upload, show_clip, write_files
+from .clips import FORMATS, Clip, read_drawing, read_mask, read_upload, write_files
 from .kept_data import ClipStore, limited_size, temporary_room
 
 
@@ -395,7 +396,7 @@ class Page:
         canvas = clip.frames[0].convert("RGB")
         factor = max(1, _CANVAS // max(canvas.size))
         return {
-            self.stage: show_clip(clip.frames, clip.fps, description),
+            self.stage: clip_html(clip.frames, clip.fps, description),
             self.further: gr.update(visible=True),
             self.editor: canvas.resize((canvas.width * factor, canvas.height * factor)),
             self.record: gr.update(visible=bool(clip.settings)),
@@ -403,7 +404,7 @@ class Page:
         }
 
     def _picture(self, frames: list[Any], arguments: dict[str, Any]) -> str:
-        return show_clip(frames, int(self._default("fps")), arguments["prompt"])
+        return clip_html(frames, int(self._default("fps")), arguments["prompt"])
 
     # Arguments
 
