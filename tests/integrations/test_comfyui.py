@@ -80,6 +80,7 @@ def test_nodes_run_in_comfyui(tmp_path):
     assert torch.equal(kept["without again"], kept["text"]) and not torch.equal(kept["lora"], kept["text"])
     assert torch.equal(kept["continued"][:5], kept["text"])
     outside = torch.ones(128, 128, dtype=torch.bool)
-    outside[32:96, 32:96] = False
+    # There is a seam of half a code around the mask.
+    outside[24:104, 24:104] = False
     assert (kept["edited"] - kept["text"])[:, outside].abs().max() < 1 / 255
     assert not torch.equal(kept["edited"], kept["text"])
