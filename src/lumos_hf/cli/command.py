@@ -9,8 +9,14 @@ import typer
 from typer.core import TyperCommand, TyperOption
 
 
+_ADDRESS = re.compile(r"local|auto|(ray://)?[\w.-]+:\d+")
+
+
 class Command(TyperCommand):
     """Turns errors that the user can mend into one message and exit status 2, as of wrong options."""
+
+    def parse_args(self, context: Any, args: list[str]) -> list[str]:
+        return super().parse_args(context, _with_address(args))
 
     # The class of `context` is of click, which newer releases of typer keep to themselves.
     def invoke(self, context: Any) -> Any:
@@ -26,6 +32,16 @@ class Command(TyperCommand):
         """A message that names arguments of Python, with the options of the command in their place."""
         names = {parameter.name: _shown_name(parameter) for parameter in self.params}
         return re.sub(r"`(\w+)`", lambda match: f"`{names.get(match[1], match[1])}`", message)
+
+
+def _with_address(args: list[str]) -> list[str]:
+    """The arguments, with an address after `--ray` where none is given."""
+    followers = [*args[1:], ""]
+    return [
+        part
+        for arg, follower in zip(args, followers, strict=True)
+        for part in ((arg, "local") if arg == "--ray" and not _ADDRESS.fullmatch(follower) else (arg,))
+    ]
 
 
 def _shown_name(parameter: Any) -> str:

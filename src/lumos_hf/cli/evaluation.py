@@ -1,7 +1,6 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
 """`lumos-hf evaluate`: samples for the benchmarks, their scores, and a report of them."""
 
-import platform
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,16 +23,14 @@ from .generation import (
     Width,
     parse_steps,
 )
-from .model_loading import check_device, check_model, load_pipeline, own_device
-from .options import Device, Dtype, Model, option
+from .model_loading import checkpoint_directory
+from .options import Device, Dtype, Model, NumActors, Ray, check_ray_options, option
+from .sample_runs import load_quietly, make_samples
 
 
 if TYPE_CHECKING:
-    import torch
-
     from ..evaluation.benchmark_run import BenchmarkOptions
     from ..evaluation.scorers import Scorer
-    from ..pipeline_lumos_video import LumosVideoPipeline
 
 
 PROMPTS, SCORING = "Prompts and samples", "Scores"
@@ -158,7 +155,10 @@ def _benchmark_command(benchmark: str, summary: str) -> Callable[..., None]:
         detector: Detector = None,
         device: Device = None,
         dtype: ComputeDtype = None,
+        ray: Ray = None,
+        num_actors: NumActors = None,
     ) -> None:
+        check_ray_options(ray, num_actors)
         from ..evaluation.benchmark_run import BenchmarkOptions
         from ..evaluation.scorers import Scorer
 
@@ -185,14 +185,19 @@ def _benchmark_command(benchmark: str, summary: str) -> Callable[..., None]:
             fast=fast,
         )
         scorer = Scorer(benchmark, scorer_python, scorer_repo, detector) if score else None
-        _run_benchmark(options, scorer, dtype, device)
+        _run_benchmark(options, scorer, dtype, device, ray, num_actors)
 
     command.__doc__ = summary
     return command
 
 
 def _run_benchmark(
-    options: "BenchmarkOptions", scorer: "Scorer | None", dtype: Dtype | None, device: str | None
+    options: "BenchmarkOptions",
+    scorer: "Scorer | None",
+    dtype: Dtype | None,
+    device: str | None,
+    ray: str | None,
+    num_actors: int | None,
 ) -> None:
     rank, world_size = process_rank()
     if scorer is not None:
@@ -205,11 +210,12 @@ def _run_benchmark(
 
     from ..evaluation.benchmark_run import BenchmarkRun
 
-    target = check_device(device or own_device())
-    name = dtype or ("float32" if target.type == "cpu" else "bfloat16")
-    options = replace(options, checkpoint=_download(str(options.checkpoint)), dtype=name, device_type=target.type)
-    run = BenchmarkRun(options, _describe(target))
-    missing = run.make_samples(lambda: _load(options.checkpoint, name, target), rank, world_size)
+    options = replace(options, checkpoint=checkpoint_directory(str(options.checkpoint)))
+
+    def begin(device_type: str, dtype: str, device: str) -> BenchmarkRun:
+        return BenchmarkRun(replace(options, device_type=device_type, dtype=dtype), device)
+
+    run, missing = make_samples(begin, options.checkpoint, dtype, device, ray, num_actors)
     if missing:
         typer.echo(f"Process {rank} is done; {missing} samples of other processes are not.")
         return
@@ -234,25 +240,29 @@ def demo(
     fast: Fast = False,
     device: Device = None,
     dtype: ComputeDtype = None,
+    ray: Ray = None,
+    num_actors: NumActors = None,
 ) -> None:
     """
     Score a checkpoint of the demo's world, with the controls, without any other software.
 
     What clips promise is read back from their pixels; about 12 minutes of one core.
     """
+    check_ray_options(ray, num_actors)
     from ..evaluation.demo_run import DemoRun
     from ..hub.model_card import format_table
 
-    rank, world_size = process_rank()
-    checkpoint = demo_checkpoint() if model is None else _download(model)
-    target = check_device(device or own_device())
-    name = dtype or ("float32" if target.type == "cpu" else "bfloat16")
-    run = DemoRun(checkpoint, output, _describe(target), limit, training_prompts, fast, name, target.type)
-    missing = run.make_samples(lambda: _load(checkpoint, name, target), rank, world_size)
+    checkpoint = demo_checkpoint() if model is None else checkpoint_directory(model)
+
+    def begin(device_type: str, dtype: str, device: str) -> DemoRun:
+        return DemoRun(checkpoint, output, device, limit, training_prompts, fast, dtype, device_type)
+
+    rank, _ = process_rank()
+    run, missing = make_samples(begin, checkpoint, dtype, device, ray, num_actors)
     if missing or rank > 0:
         typer.echo(f"Process {rank} is done; {missing} samples of other processes are not.")
         return
-    tables, num_right_examples = run.score(_load(checkpoint, name, target))
+    tables, num_right_examples = run.score(load_quietly(checkpoint, dtype, device))
     for title, table in tables.items():
         typer.echo(
             f"\n{title}, {run.num_prompts(title)} prompts\n\n{format_table(table)}\n\n{run.interval(title, table)}"
@@ -276,37 +286,6 @@ def report(
 
     runs = read_runs(directories)
     typer.echo(f"Wrote {write_report(runs, output or directories[0])}.")
-
-
-def _download(model: str) -> Path:
-    """The directory of a checkpoint."""
-    from ..hub.checkpoint_files import check_complete
-    from ..hub.hub_errors import describe_hub_error
-    from ..pipeline_lumos_video import LumosVideoPipeline
-
-    if Path(check_model(model)).is_dir():
-        check_complete(model)
-        return Path(model)
-    try:
-        return Path(LumosVideoPipeline.download(model))
-    except OSError as error:
-        raise ValueError(
-            f"The checkpoint '{model}' could not be loaded: {describe_hub_error(error, model)}"
-        ) from error
-
-
-def _load(checkpoint: Path, dtype: Dtype, device: "torch.device") -> "LumosVideoPipeline":
-    pipe = load_pipeline(checkpoint, dtype, str(device))
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
-
-
-def _describe(device: "torch.device") -> str:
-    import torch
-
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{device.type}, {platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
 
 
 _SUMMARIES: dict[str, Any] = {

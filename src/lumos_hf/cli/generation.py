@@ -13,8 +13,22 @@ import typer
 from ..demo import demo_checkpoint
 from ..generation_defaults import check_settings, resolve_default
 from .given_files import Continued, Edited, GivenFiles, Mask, SegmentTexts, Strength, parse_segments
+from .many_prompts import generate_many
 from .model_loading import check_model, load_pipeline
-from .options import DECODING, DTYPE_HELP, MACHINE, MAX_PIXELS_TEXT, SIZE, Device, Dtype, Model, number, option
+from .options import (
+    DECODING,
+    DTYPE_HELP,
+    MACHINE,
+    MAX_PIXELS_TEXT,
+    SIZE,
+    Device,
+    Dtype,
+    Model,
+    NumActors,
+    Ray,
+    number,
+    option,
+)
 
 
 if TYPE_CHECKING:
@@ -24,10 +38,29 @@ if TYPE_CHECKING:
     from ..pipeline_lumos_video import LumosVideoPipeline
 
 
+MANY = "Many prompts"
+
 # Beyond that, enlarging needs more memory than a clip is worth.
 MAX_SCALED_SIDE = 8192
 
-Prompt = Annotated[str, typer.Argument(help="What is to be seen.", metavar="PROMPT", show_default=False)]
+Prompt = Annotated[
+    str | None, typer.Argument(help="What is to be seen; or --prompts.", metavar="PROMPT", show_default=False)
+]
+PromptFile = Annotated[
+    Path | None,
+    option(
+        metavar="FILE",
+        help="A text file with a prompt on each line, instead of PROMPT. A file for each is written to samples/ in the "
+        "directory that --output names; a run that was interrupted goes on with it. Started by `accelerate launch`, "
+        "processes share the work.",
+        panel=MANY,
+        exists=True,
+        dir_okay=False,
+    ),
+]
+BatchSize = Annotated[
+    int, option(metavar="N", min=1, help="With --prompts: so many videos are made together.", default=True, panel=MANY)
+]
 MediaFiles = Annotated[
     list[Path] | None,
     option(
@@ -121,9 +154,11 @@ ComputeDtype = Annotated[
 
 
 def generate(
-    prompt: Prompt,
+    prompt: Prompt = None,
     output: MediaFiles = None,
     model: Model = None,
+    prompts: PromptFile = None,
+    batch_size: BatchSize = 1,
     image: FirstImage = None,
     max_pixels: MaxPixels = None,
     video: FirstVideo = None,
@@ -148,9 +183,11 @@ def generate(
     segments: SegmentTexts = None,
     device: Device = None,
     dtype: ComputeDtype = None,
+    ray: Ray = None,
+    num_actors: NumActors = None,
 ) -> None:
     """
-    Make a video or an image.
+    Make a video or an image, or one for each prompt of a file.
 
     Sizes and numbers that are not given are the checkpoint's own.
 
@@ -172,6 +209,25 @@ def generate(
     files.check()
     prompt_segments = parse_segments(segments)
     _check_scale(scale, height, width)
+    if prompts is not None:
+        _check_alone(prompt=prompt, lora=lora, segments=segments, **vars(files))
+        options = {
+            "prompts": prompts,
+            "output": _only_directory(output),
+            "seed": 0 if seed is None else seed,
+            "num_videos_per_prompt": num_videos_per_prompt,
+            "batch_size": batch_size,
+            "settings": settings,
+            "negative_prompt": negative_prompt,
+            "fast": fast,
+            "scale": scale,
+        }
+        generate_many(model, options, dtype, device, ray, num_actors)
+        return
+    if prompt is None:
+        raise ValueError("`prompt` must be given, or `prompts`.")
+    if ray is not None:
+        raise ValueError("`ray` goes with `prompts`.")
     adapters = [_parse_lora(value) for value in lora or []]
     source = _demo_source() if model is None else check_model(model)
     seed = random.randrange(2**31) if seed is None else seed
@@ -196,6 +252,21 @@ def generate(
     merged = [("turbo", 1.0)] if turbo else []
     records = _records(pipe, {"prompt": prompt, **arguments}, seeds, source, merged + adapters)
     _make(pipe, prompt, arguments, targets, scale, records)
+
+
+def _check_alone(**others: Any) -> None:
+    """A file of prompts goes with none of these."""
+    given = [f"`{name}`" for name, value in others.items() if value]
+    if given:
+        raise ValueError(f"`prompts` cannot be given with {', '.join(given)}.")
+
+
+def _only_directory(output: list[Path] | None) -> Path:
+    if output is None or len(output) != 1:
+        raise ValueError(f"`output` must be one directory with `prompts`, got {len(output or [])}.")
+    if output[0].suffix.lower() in (".mp4", ".gif", ".png") or output[0].is_file():
+        raise ValueError(f"`output` must be a directory with `prompts`, got '{output[0]}'.")
+    return output[0]
 
 
 def _make(

@@ -61,3 +61,20 @@ def own_device() -> str:
     import torch
 
     return f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+
+
+def checkpoint_directory(model: str) -> Path:
+    """The directory of a checkpoint."""
+    from ..hub.checkpoint_files import check_complete
+    from ..hub.hub_errors import describe_hub_error
+    from ..pipeline_lumos_video import LumosVideoPipeline
+
+    if Path(check_model(model)).is_dir():
+        check_complete(model)
+        return Path(model)
+    try:
+        return Path(LumosVideoPipeline.download(model))
+    except OSError as error:
+        raise ValueError(
+            f"The checkpoint '{model}' could not be loaded: {describe_hub_error(error, model)}"
+        ) from error

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from ..process_rank import process_rank
+
 
 # Headings of the help pages.
 SIZE, DECODING, MACHINE = "Size of the result", "Decoding", "Machine"
@@ -51,3 +53,33 @@ NewDirectory = Annotated[
 Device = Annotated[
     str | None, option(metavar="DEVICE", help="Such as cpu or cuda:1.", default="a GPU, or cpu", panel=MACHINE)
 ]
+Ray = Annotated[
+    str | None,
+    option(
+        metavar="[ADDRESS]",
+        help="Shares the work out by Ray: `local`, on this machine, `auto`, on the cluster that it belongs to, or that at "
+        "HOST:PORT; local if none is given.",
+        panel=MACHINE,
+    ),
+]
+NumActors = Annotated[
+    int | None,
+    option(
+        metavar="N",
+        min=1,
+        help="With --ray: how many processes hold the model.",
+        default="one for each GPU, or else for each machine",
+        panel=MACHINE,
+    ),
+]
+
+
+def check_ray_options(ray: str | None, num_actors: int | None) -> None:
+    """
+    Raises:
+        ValueError: if there are actors without Ray, or Ray among the processes of a launcher.
+    """
+    if ray is None and num_actors is not None:
+        raise ValueError(f"`num_actors` goes with `ray`, got {num_actors} without it.")
+    if ray is not None and process_rank()[1] > 1:
+        raise ValueError("`ray` starts processes by itself: give the command without `accelerate launch` or torchrun.")

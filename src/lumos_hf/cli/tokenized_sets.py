@@ -2,13 +2,27 @@
 """`lumos-hf tokenize`, `import-tokenized` and `export-tokenized`: sets to train on."""
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from ..process_rank import process_rank
 from .model_loading import check_device, check_model, own_device
-from .options import CLIPS, COLUMNS, MACHINE, MAX_PIXELS_TEXT, Device, NewDirectory, number, option
+from .options import (
+    CLIPS,
+    COLUMNS,
+    MACHINE,
+    MAX_PIXELS_TEXT,
+    Device,
+    NewDirectory,
+    NumActors,
+    Ray,
+    check_ray_options,
+    number,
+    option,
+)
 
 
 if TYPE_CHECKING:
@@ -190,6 +204,8 @@ def tokenize(
     num_proc: NumReaders = 0,
     clips_per_shard: ClipsPerShard = 256,
     device: Device = None,
+    ray: Ray = None,
+    num_actors: NumActors = None,
 ) -> None:
     """
     Turn images and videos with captions into a tokenised set to train on.
@@ -197,39 +213,45 @@ def tokenize(
     Files that cannot be used are skipped, listed in skipped.jsonl, and lead to exit status 3 instead of 0.
 
     Started by `accelerate launch` or torchrun, the processes share the work, each on its GPU; the one that finishes last
-    reports, and its launcher turns exit status 3 into 1.
+    reports, and its launcher turns exit status 3 into 1. With --ray, actors on one or many machines do.
 
     Example: lumos-hf tokenize clips/ --model checkpoints/lumos-1b -o clips-tokenized --num-proc 8
     """
     _check_datasets_installed()
-    from ..data import process_rank, tokenize_dataset
-
-    rank, world_size = process_rank()
-    summary = tokenize_dataset(
-        data,
-        check_model(model),
-        output,
-        fps=fps,
-        duration=duration,
-        num_frames=num_frames,
-        position=position,
-        height=height,
-        width=width,
-        buckets=buckets,
-        seed=seed,
-        frames=frames,
+    arguments: dict[str, Any] = {
+        "data": data,
+        "model": check_model(model),
+        "output": output,
+        "fps": fps,
+        "duration": duration,
+        "num_frames": num_frames,
+        "position": position,
+        "height": height,
+        "width": width,
+        "buckets": buckets,
+        "seed": seed,
+        "frames": frames,
         **({} if max_pixels is None else {"max_pixels": max_pixels}),
-        caption_column=caption_column,
-        media_column=media_column,
-        split=split,
-        batch_size=batch_size,
-        num_proc=num_proc,
-        clips_per_shard=clips_per_shard,
-        device=check_device(device or own_device()),
-        rank=rank,
-        world_size=world_size,
-    )
-    _report_tokenized("Tokenised", summary, output, rank)
+        "caption_column": caption_column,
+        "media_column": media_column,
+        "split": split,
+        "batch_size": batch_size,
+        "num_proc": num_proc,
+        "clips_per_shard": clips_per_shard,
+    }
+    check_ray_options(ray, num_actors)
+    from ..data import tokenize_dataset
+
+    if ray is None:
+        arguments["device"] = check_device(device or own_device())
+        _write(tokenize_dataset, "Tokenised", arguments)
+        return
+    from ..cluster import RayCluster, write_shards_on_ray
+
+    with RayCluster(ray, num_actors) as cluster:
+        on_actors = {"device": device or ("cuda" if cluster.has_gpus else "cpu")}
+        summary = write_shards_on_ray(cluster, tokenize_dataset, arguments, on_actors)
+    _report_tokenized("Tokenised", summary, output)
 
 
 def import_tokenized(
@@ -243,6 +265,8 @@ def import_tokenized(
     model: TokenIdsModel = None,
     num_proc: NumImporters = 0,
     clips_per_shard: ClipsPerShard = 256,
+    ray: Ray = None,
+    num_actors: NumActors = None,
 ) -> None:
     """
     Read official pre-tokenised sets.
@@ -253,23 +277,28 @@ def import_tokenized(
     Example: lumos-hf import-tokenized pre_tokenize/data/videos -o videos-tokenized --seconds 2
     """
     _check_datasets_installed()
-    from ..data import import_tokenized_dataset, process_rank
+    arguments: dict[str, Any] = {
+        "source": source,
+        "output": output,
+        "seconds": None if whole else seconds,
+        "fps": fps,
+        "captions": captions or (),
+        "caption_column": caption_column,
+        "model": None if model is None else check_model(model),
+        "num_proc": num_proc,
+        "clips_per_shard": clips_per_shard,
+    }
+    check_ray_options(ray, num_actors)
+    from ..data import import_tokenized_dataset
 
-    rank, world_size = process_rank()
-    summary = import_tokenized_dataset(
-        source,
-        output,
-        seconds=None if whole else seconds,
-        fps=fps,
-        captions=captions or (),
-        caption_column=caption_column,
-        model=None if model is None else check_model(model),
-        num_proc=num_proc,
-        clips_per_shard=clips_per_shard,
-        rank=rank,
-        world_size=world_size,
-    )
-    _report_tokenized("Imported", summary, output, rank)
+    if ray is None:
+        _write(import_tokenized_dataset, "Imported", arguments)
+        return
+    from ..cluster import RayCluster, write_shards_on_ray
+
+    with RayCluster(ray, num_actors) as cluster:
+        summary = write_shards_on_ray(cluster, import_tokenized_dataset, arguments, {})
+    _report_tokenized("Imported", summary, output)
 
 
 def export_tokenized(
@@ -299,7 +328,14 @@ def _check_datasets_installed() -> None:
         raise ValueError("Tokenised sets need datasets, which comes with `pip install lumos_hf[train]`.")
 
 
-def _report_tokenized(done: str, summary: "TokenizationSummary", output: Path, rank: int) -> None:
+def _write(function: Callable[..., "TokenizationSummary"], done: str, arguments: dict[str, Any]) -> None:
+    """Writes this process's share, and reports."""
+    rank, world_size = process_rank()
+    summary = function(**arguments, rank=rank, world_size=world_size)
+    _report_tokenized(done, summary, arguments["output"], rank)
+
+
+def _report_tokenized(done: str, summary: "TokenizationSummary", output: Path, rank: int = 0) -> None:
     if summary.num_unfinished_shards > 0:
         typer.echo(f"Process {rank} is done; {summary.num_unfinished_shards} shards of other processes are not.")
         return

@@ -17,7 +17,7 @@ from ..configuration_lumos import LumosConfig
 from .number_tokens import NumberTokens
 from .official_items import OfficialItem, read_item
 from .official_records import ListedItem, list_items
-from .shard_work import TokenizationSummary, check_rank, write_shards
+from .shard_work import ShardExecutor, ShardWork, TokenizationSummary, check_rank, write_shards
 from .tokenized_dataset import SkippedClip, TokenizedDirectory
 
 
@@ -109,6 +109,7 @@ def import_tokenized_dataset(
     clips_per_shard: int = 256,
     rank: int = 0,
     world_size: int = 1,
+    executor: ShardExecutor | None = None,
 ) -> TokenizationSummary:
     """
     Reads official pre-tokenised sets and writes them as a tokenised set for [`load_tokenized_dataset`], as the official
@@ -133,6 +134,7 @@ def import_tokenized_dataset(
         clips_per_shard: items per file. This much work at most is lost if the process is killed.
         rank: number of this process among those that share the work.
         world_size: number of these processes.
+        executor: does the work instead of this process, such as [`~lumos_hf.cluster.RayExecutor`].
 
     Raises:
         ValueError: if an argument is not as described, or `output` was begun with other settings or other data.
@@ -165,15 +167,9 @@ def import_tokenized_dataset(
         },
         items,
     )
-    return write_shards(
-        directory,
-        _ReadableItems(items, seconds, fps, config, number_tokens),
-        _sort_out,
-        rank=rank,
-        world_size=world_size,
-        num_proc=num_proc,
-        description="Importing items",
-    )
+    readable_items = _ReadableItems(items, seconds, fps, config, number_tokens)
+    work = ShardWork(directory, readable_items, _sort_out, num_proc, "Importing items")
+    return write_shards(work, rank=rank, world_size=world_size, executor=executor)
 
 
 def _sort_out(

@@ -7,7 +7,7 @@ and never talk to each other; a run that was killed goes on with the shards that
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeAlias
@@ -48,45 +48,69 @@ def check_rank(rank: int, world_size: int) -> None:
         raise ValueError(f"`rank` must be at least 0 and below `world_size` {world_size}, got {rank}.")
 
 
-def write_shards(
-    directory: TokenizedDirectory,
-    clips: Dataset,
-    make_rows: MakeRows,
-    *,
-    rank: int,
-    world_size: int,
-    num_proc: int,
-    description: str,
-) -> TokenizationSummary:
+@dataclass(frozen=True)
+class ShardWork:
     """
-    Writes this process's share of the shards of a set.
+    The shards of a set that was begun, to be written by any number of processes.
 
     Args:
         directory: of the set.
         clips: read by their index in the listing, in `num_proc` other processes or, with 0, in this one.
         make_rows: what follows from the clips of one shard.
-        rank: number of this process among those that share the work.
-        world_size: number of these processes.
         num_proc: processes that read.
         description: in front of the progress bar.
     """
-    shards = range(rank, directory.num_shards, world_size)
-    for shard in directory.forget_damaged(shards):
-        logger.warning("'%s' is missing or was changed, and is made again.", directory.data_file(shard))
-    unfinished = sorted(set(shards) & set(directory.unfinished_shards()))
-    indices = {shard: directory.clips_of_shard(shard) for shard in shards}
-    loader = DataLoader(
-        clips,
-        batch_size=None,
-        sampler=[index for shard in unfinished for index in indices[shard]],
-        num_workers=num_proc,
-    )
-    total = sum(map(len, indices.values()))
-    with tqdm(desc=description, unit="clip", total=total, initial=total - len(loader)) as progress:
-        read_clips = iter(loader)
-        for shard in unfinished:
-            directory.write_shard(shard, *make_rows(islice(read_clips, len(indices[shard])), progress.update))
-    return _summarize(directory)
+
+    directory: TokenizedDirectory
+    clips: Dataset
+    make_rows: MakeRows
+    num_proc: int
+    description: str
+
+    def count_clips(self, shards: Iterable[int]) -> int:
+        return sum(len(self.directory.clips_of_shard(shard)) for shard in shards)
+
+    def unfinished(self, shards: Sequence[int]) -> list[int]:
+        """Those of the shards that are not there, or not as they were written."""
+        for shard in self.directory.forget_damaged(shards):
+            logger.warning("'%s' is missing or was changed, and is made again.", self.directory.data_file(shard))
+        return sorted(set(shards) & set(self.directory.unfinished_shards()))
+
+    def write(self, shards: Sequence[int], clip_done: Callable[[], Any]) -> None:
+        """Writes shards, one after another."""
+        indices = [self.directory.clips_of_shard(shard) for shard in shards]
+        sampler = [index for clips in indices for index in clips]
+        read_clips = iter(DataLoader(self.clips, batch_size=None, sampler=sampler, num_workers=self.num_proc))
+        for shard, clips in zip(shards, indices, strict=True):
+            self.directory.write_shard(shard, *self.make_rows(islice(read_clips, len(clips)), clip_done))
+
+
+# Has shards written that are not finished, elsewhere; the other argument is called with each that was.
+ShardExecutor: TypeAlias = Callable[["ShardWork", list[int], Callable[[int], Any]], None]
+
+
+def write_shards(
+    work: ShardWork, *, rank: int, world_size: int, executor: ShardExecutor | None = None
+) -> TokenizationSummary:
+    """
+    Writes this process's share of the shards of a set.
+
+    Args:
+        work: the shards.
+        rank: number of this process among those that share the work.
+        world_size: number of these processes.
+        executor: does that share instead of this process.
+    """
+    shards = range(rank, work.directory.num_shards, world_size)
+    unfinished = work.unfinished(shards)
+    total = work.count_clips(shards)
+    initial = total - work.count_clips(unfinished)
+    with tqdm(desc=work.description, unit="clip", total=total, initial=initial) as progress:
+        if executor is None:
+            work.write(unfinished, progress.update)
+        else:
+            executor(work, unfinished, lambda shard: progress.update(work.count_clips([shard])))
+    return _summarize(work.directory)
 
 
 def _summarize(directory: TokenizedDirectory) -> TokenizationSummary:

@@ -41,7 +41,7 @@ from ..token_layout import (
 from ..video_processor_lumos import crop_budget, crop_sizes, pixels_to_input
 from .clip_listing import ListedClip, list_clips
 from .clip_reading import FRAME_CHOICES, OFFICIAL_FPS, OFFICIAL_NUM_FRAMES, POSITIONS, ClipReader
-from .shard_work import TokenizationSummary, check_rank, write_shards
+from .shard_work import ShardExecutor, ShardWork, TokenizationSummary, check_rank, write_shards
 from .tokenized_dataset import SkippedClip, TokenizedDirectory, video_tokenizer_checksum
 
 
@@ -201,6 +201,7 @@ def tokenize_dataset(
     device: torch.device | str = "cpu",
     rank: int = 0,
     world_size: int = 1,
+    executor: ShardExecutor | None = None,
 ) -> TokenizationSummary:
     """
     Encodes the clips of `data` with the video tokenizer of `model` and writes them, with their captions, to `output`,
@@ -242,6 +243,7 @@ def tokenize_dataset(
         device: on which to encode.
         rank: number of this process among those that share the work.
         world_size: number of these processes.
+        executor: does the work instead of this process, such as [`~lumos_hf.cluster.RayExecutor`].
 
     What is None of `fps`, `duration`, `height` and `width` comes from the checkpoint, or else is the official value.
 
@@ -284,15 +286,10 @@ def tokenize_dataset(
         },
         clips,
     )
-    return write_shards(
-        directory,
-        _ReadableClips(clips, reader, checkpoint),
-        partial(_tokenize_clips, vqvae=vqvae, batch_size=batch_size),
-        rank=rank,
-        world_size=world_size,
-        num_proc=num_proc,
-        description="Tokenizing clips",
-    )
+    readable_clips = _ReadableClips(clips, reader, checkpoint)
+    make_rows = partial(_tokenize_clips, vqvae=vqvae, batch_size=batch_size)
+    work = ShardWork(directory, readable_clips, make_rows, num_proc, "Tokenizing clips")
+    return write_shards(work, rank=rank, world_size=world_size, executor=executor)
 
 
 def _check_choices(

@@ -8,7 +8,7 @@ Notable: weights are loaded only if a sample is missing, or the demo is scored.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from .benchmarks import BENCHMARKS, FLICKERING, GENEVAL, VBENCH_I2V, VBENCH_T2V,
 from .run_record import RUN_FILE, RunRecord, checkpoint_revision, images_checksum, prompts_checksum
 from .sample_media import find_images, write_grids, write_metadata, write_sample
 from .sample_plan import Sample, plan_samples
-from .sample_runner import Given, make_samples
+from .sample_runner import BatchExecutor, Given, SampleWork, make_samples
 from .scorers import Scorer
 
 
@@ -148,22 +148,24 @@ class BenchmarkRun:
             "batch_size": options.batch_size,
         }
 
-    def make_samples(self, load: Callable[[], "LumosVideoPipeline"], rank: int = 0, world_size: int = 1) -> int:
+    @cached_property
+    def work(self) -> SampleWork:
+        """What is to be made."""
+        settings = {**self.settings, "approximations": "fast" if self.options.fast else None}
+        return _BenchmarkWork(self.samples, self.record, settings, self.options.batch_size, self._given())
+
+    def make_samples(
+        self,
+        load: Callable[[], "LumosVideoPipeline"],
+        rank: int = 0,
+        world_size: int = 1,
+        executor: BatchExecutor | None = None,
+    ) -> int:
         """Makes this process's share of what is missing; how many samples of all processes still are."""
         directory = self.record.samples_directory
         if self.options.benchmark == GENEVAL:
             write_metadata(directory, self.entries[rank::world_size])
-        missing = make_samples(
-            load,
-            self.samples,
-            self.record,
-            partial(write_sample, fps=self.settings["fps"]),
-            given=self._given(),
-            settings={**self.settings, "approximations": "fast" if self.options.fast else None},
-            batch_size=self.options.batch_size,
-            rank=rank,
-            world_size=world_size,
-        )
+        missing = make_samples(self.work, load, rank=rank, world_size=world_size, executor=executor)
         if self.options.benchmark == GENEVAL:
             write_grids(directory, self.entries, self.options.num_samples or self.entries[0].num_samples)
         self.record.summarize()
@@ -187,6 +189,11 @@ class BenchmarkRun:
                 f"--videos_path {self.record.samples_directory}`, on a GPU, and measures what that leaves."
             )
         scorer.score(self.record.samples_directory, self.record.scores_directory, dimensions)
+
+
+class _BenchmarkWork(SampleWork):
+    def write_sample(self, pipe: "LumosVideoPipeline", sample: Sample, frames: list[Image.Image]) -> None:
+        write_sample(self.record.samples_directory / sample.file, frames, self.settings["fps"])
 
 
 @dataclass(frozen=True)

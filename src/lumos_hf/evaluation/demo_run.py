@@ -4,6 +4,7 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,14 @@ from .clips import ClipSpec, is_held_out
 from .demo_benchmark import DEMO, given_frames, plan_demo, score_demo
 from .run_record import RunRecord, checkpoint_revision
 from .sample_media import write_strip
-from .sample_runner import make_samples
+from .sample_plan import Sample
+from .sample_runner import BatchExecutor, SampleWork, make_samples
 from .score import BATCH_SIZE, README_SEEDS, Scores, tasks, wilson_interval
 
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from ..pipeline_lumos_video import LumosVideoPipeline
 
 
@@ -72,19 +76,21 @@ class DemoRun:
             self.samples,
         )
 
-    def make_samples(self, load: Callable[[], "LumosVideoPipeline"], rank: int = 0, world_size: int = 1) -> int:
+    @cached_property
+    def work(self) -> SampleWork:
+        """What is to be made."""
+        settings = {"approximations": self.approximations}
+        return _DemoWork(self.samples, self.record, settings, BATCH_SIZE, given_frames(self.tasks))
+
+    def make_samples(
+        self,
+        load: Callable[[], "LumosVideoPipeline"],
+        rank: int = 0,
+        world_size: int = 1,
+        executor: BatchExecutor | None = None,
+    ) -> int:
         """Makes this process's share of what is missing; how many samples of all processes still are."""
-        missing = make_samples(
-            load,
-            self.samples,
-            self.record,
-            write_strip,
-            given=given_frames(self.tasks),
-            settings={"approximations": self.approximations},
-            batch_size=BATCH_SIZE,
-            rank=rank,
-            world_size=world_size,
-        )
+        missing = make_samples(self.work, load, rank=rank, world_size=world_size, executor=executor)
         self.record.summarize()
         return missing
 
@@ -100,6 +106,11 @@ class DemoRun:
         count, share = self.num_prompts(title), table["generated"]["all"]
         low, high = wilson_interval(share, count)
         return f"all: {round(share * count)} of {count}, 95% interval {low:.3f} to {high:.3f}"
+
+
+class _DemoWork(SampleWork):
+    def write_sample(self, pipe: "LumosVideoPipeline", sample: Sample, frames: list["Image"]) -> None:
+        write_strip(self.record.samples_directory / sample.file, frames)
 
 
 def _is_trained(spec: ClipSpec) -> bool:
