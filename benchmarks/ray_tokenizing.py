@@ -42,7 +42,18 @@ def write_clips(folder: Path, count: int) -> None:
 
 def command(clips: Path, output: Path, *options: str) -> list[str]:
     settings = ["--fps", "8", "--clips-per-shard", "10", *options]
-    return [sys.executable, "-m", "lumos_hf", "tokenize", str(clips), "--model", str(demo_checkpoint()), "-o", str(output), *settings]
+    return [
+        sys.executable,
+        "-m",
+        "lumos_hf",
+        "tokenize",
+        str(clips),
+        "--model",
+        str(demo_checkpoint()),
+        "-o",
+        str(output),
+        *settings,
+    ]
 
 
 def start(arguments: list[str], num_threads: int | None = None) -> subprocess.Popen:
@@ -120,7 +131,9 @@ def main() -> None:
     total = num_shards(outputs["one"])
     kills = kill_actor_then_driver(command(clips, outputs["killed"], *on_ray), outputs["killed"], total)
     again = timed(command(clips, outputs["killed"], *on_ray))
-    print(f"{options.num_clips} clips in {total} shards; one process {one:.1f} s, two actors {ray:.1f} s ({ray / one:.2f})")
+    print(
+        f"{options.num_clips} clips in {total} shards; one process {one:.1f} s, two actors {ray:.1f} s ({ray / one:.2f})"
+    )
     print(f"an actor killed at {kills[0]} shards, the driver at {kills[1]}; resumed in {again:.1f} s")
     for name in ("ray", "killed"):
         found = checksums(outputs[name])

@@ -1,6 +1,7 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
 """How a command ends when something is wrong that its user can mend."""
 
+import itertools
 import re
 import traceback
 from typing import Any
@@ -36,10 +37,9 @@ class Command(TyperCommand):
 
 def _with_address(args: list[str]) -> list[str]:
     """The arguments, with an address after `--ray` where none is given."""
-    followers = [*args[1:], ""]
     return [
         part
-        for arg, follower in zip(args, followers, strict=True)
+        for arg, follower in itertools.pairwise([*args, ""])
         for part in ((arg, "local") if arg == "--ray" and not _ADDRESS.fullmatch(follower) else (arg,))
     ]
 
