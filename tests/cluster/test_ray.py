@@ -157,7 +157,7 @@ def test_a_file_of_prompts_by_one_process_and_by_two(prompt_file, tmp_path):
         (["--prompts", "FILE", "-o", "a.mp4"], "`--output` must be a directory with `--prompts`, got 'a.mp4'"),
         (["--prompts", "EMPTY", "-o", "a"], "must have from 1 to 10000000 lines of text, got 0"),
         (["--prompts", "FILE", "-o", "a", "--num-actors", "2"], "`--num-actors` goes with `--ray`, got 2 without it"),
-        (["A star.", "--ray"], "`--ray` goes with `--prompts`"),
+        (["A star.", "--ray"], "must be given, or `--prompts`, which `--ray` goes with"),
         ([], "must be given, or `--prompts`"),
     ],
 )

@@ -207,32 +207,45 @@ def generate(
         raise ValueError("`turbo` must be given without `--fast`, which leaves out of many steps what few steps need.")
     files = GivenFiles(image, video, edited, continued, mask, strength, max_pixels)
     files.check()
-    prompt_segments = parse_segments(segments)
     _check_scale(scale, height, width)
-    if prompts is not None:
-        _check_alone(prompt=prompt, lora=lora, segments=segments, **vars(files))
-        options = {
-            "prompts": prompts,
-            "output": _only_directory(output),
-            "seed": 0 if seed is None else seed,
-            "num_videos_per_prompt": num_videos_per_prompt,
-            "batch_size": batch_size,
-            "settings": settings,
-            "negative_prompt": negative_prompt,
-            "fast": fast,
-            "scale": scale,
+    shared = {"negative_prompt": negative_prompt, "num_videos_per_prompt": num_videos_per_prompt}
+    if prompts is None:
+        if prompt is None or ray is not None:
+            raise ValueError("`prompt` must be given, or `prompts`, which `ray` goes with.")
+        call = {
+            **shared,
+            "approximations": "fast" if fast else None,
+            "prompt_segments": parse_segments(segments),
         }
-        generate_many(model, options, dtype, device, ray, num_actors)
+        _generate_one(prompt, output, model, files, lora, turbo, seed, settings, call, scale, device, dtype)
         return
-    if prompt is None:
-        raise ValueError("`prompt` must be given, or `prompts`.")
-    if ray is not None:
-        raise ValueError("`ray` goes with `prompts`.")
+    _check_alone(prompt=prompt, lora=lora, turbo=turbo, segments=segments, **vars(files))
+    options: dict[str, Any] = {"prompts": prompts, "output": _only_directory(output), "seed": seed or 0, **shared}
+    options |= {"batch_size": batch_size, "settings": settings, "fast": fast, "scale": scale}
+    generate_many(model, options, dtype, device, ray, num_actors)
+
+
+def _generate_one(
+    prompt: str,
+    output: list[Path] | None,
+    model: str | None,
+    files: GivenFiles,
+    lora: list[str] | None,
+    turbo: bool,
+    seed: int | None,
+    settings: dict[str, Any],
+    call: dict[str, Any],
+    scale: int,
+    device: str | None,
+    dtype: Dtype | None,
+) -> None:
+    """Makes the videos of one prompt; `call` are further arguments of the pipeline."""
+    num_frames = settings["num_frames"]
     adapters = [_parse_lora(value) for value in lora or []]
     source = _demo_source() if model is None else check_model(model)
     seed = random.randrange(2**31) if seed is None else seed
     paths = output or [_default_path(prompt, seed, is_image=num_frames == 1)]
-    seeds = [seed + index for index in range(num_videos_per_prompt)]
+    seeds = [seed + index for index in range(call["num_videos_per_prompt"])]
     targets = [[_numbered(path, index, len(seeds)) for path in paths] for index in range(len(seeds))]
     _check_writable([path for video in targets for path in video])
     given = files.read_images()
@@ -242,13 +255,8 @@ def generate(
     if turbo:
         pipe.load_turbo_weights()
     _load_loras(pipe, adapters)
-    arguments = {**settings, **given, **files.read_videos(num_frames, fps, pipe.config)} | {
-        "negative_prompt": negative_prompt,
-        "num_videos_per_prompt": num_videos_per_prompt,
-        "generator": _generators(seeds),
-        "approximations": "fast" if fast else None,
-        "prompt_segments": prompt_segments,
-    }
+    videos = files.read_videos(num_frames, settings["fps"], pipe.config)
+    arguments = {**settings, **given, **videos, **call, "generator": _generators(seeds)}
     merged = [("turbo", 1.0)] if turbo else []
     records = _records(pipe, {"prompt": prompt, **arguments}, seeds, source, merged + adapters)
     _make(pipe, prompt, arguments, targets, scale, records)
