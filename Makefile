@@ -98,8 +98,10 @@ bench: $(VENV)/.installed-dev
 
 demo-train: $(VENV)/.installed-dev
 	$(BIN)/python examples/demo_world/train_tokenizer.py --output $(OUTPUTS)/demo-training/vqvae-joint
-	$(BIN)/python examples/demo_world/train_tokenizer.py --output $(OUTPUTS)/demo-training/vqvae \
+	$(BIN)/python examples/demo_world/train_tokenizer.py --output $(OUTPUTS)/demo-training/vqvae-decoder \
 		--refine $(OUTPUTS)/demo-training/vqvae-joint --steps 4000 --learning-rate 1.5e-3
+	$(BIN)/python examples/demo_world/train_tokenizer.py --output $(OUTPUTS)/demo-training/vqvae \
+		--refine $(OUTPUTS)/demo-training/vqvae-decoder --steps 2200 --learning-rate 1.5e-3
 	$(BIN)/python examples/demo_world/train_generator.py --output $(OUTPUTS)/demo-training/transformer-text
 	$(BIN)/python examples/demo_world/train_generator.py --output $(OUTPUTS)/demo-training/transformer-given \
 		--refine $(OUTPUTS)/demo-training/transformer-text \
