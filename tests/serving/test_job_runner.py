@@ -372,12 +372,13 @@ def batching(pipe):
         yield runner
 
 
-def requests_of(*clients, **changes):
-    return [JobRequest(client, arguments(seed, **changes), seed) for seed, client in enumerate(clients)]
+def requests_of(*clients, is_streamed=True, **changes):
+    return [JobRequest(client, arguments(seed, **changes), seed, is_streamed) for seed, client in enumerate(clients)]
 
 
-def test_waiting_jobs_of_one_shape_run_together_and_are_what_direct_calls_give(pipe, batching):
-    jobs = batching.submit_all(requests_of("me", "you", "me", "she"))
+@pytest.mark.parametrize("is_streamed", [True, False])
+def test_waiting_jobs_of_one_shape_run_together_and_are_what_direct_calls_give(pipe, batching, is_streamed):
+    jobs = batching.submit_all(requests_of("me", "you", "me", "she", is_streamed=is_streamed))
     for seed, job in enumerate(jobs):
         job.result(TIMEOUT)
         assert np.array_equal(pixels(job.frames), direct(pipe, seed, **arguments(seed)))
@@ -448,3 +449,12 @@ def test_a_prompt_that_leaves_no_room_is_refused_before_it_waits(runner):
 def test_bad_batches_are_refused(pipe, options):
     with pytest.raises(ValueError, match=f"`{next(iter(options))}` must be"):
         JobRunner(pipe, LIMITS, **options)
+
+
+def test_what_is_not_streamed_comes_at_once_and_keeps_its_prompt(pipe, runner):
+    (job,) = runner.submit_all(requests_of("me", is_streamed=False, num_inference_steps=40))
+    with pytest.raises(ValueError, match="whose frames are streamed"):
+        runner.change_prompt(job, CAPTIONS[1])
+    counts = {status.num_frames for status in job.updates(TIMEOUT)}
+    assert counts == {0, 9}
+    assert np.array_equal(pixels(job.frames), direct(pipe, 0, **arguments(0, num_inference_steps=40)))

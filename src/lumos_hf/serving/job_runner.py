@@ -169,11 +169,14 @@ class JobRequest:
         client: any text that tells clients apart; they take turns.
         arguments: of [`LumosVideoPipeline.__call__`] for one video.
         seed: from 0 to 2**63 - 1; None for a random one.
+        is_streamed: whether frames come while they are made, and the prompt may change. Pixels of a stream may be rounded
+            in another way than those of a direct call; False gives what that gives, to the bit, in the end.
     """
 
     client: str
     arguments: Mapping[str, Any]
     seed: int | None = None
+    is_streamed: bool = True
 
 
 class Job:
@@ -188,14 +191,23 @@ class Job:
         arguments: of [`LumosVideoPipeline.__call__`].
         seed: of its random numbers.
         shape: what jobs have in common that can run as one batch; None if this one runs alone.
+        is_streamed: whether frames come while they are made.
     """
 
-    def __init__(self, client: str, arguments: Mapping[str, Any], seed: int, shape: str | None = None):
+    def __init__(
+        self,
+        client: str,
+        arguments: Mapping[str, Any],
+        seed: int,
+        shape: str | None = None,
+        is_streamed: bool = True,
+    ):
         self.id = secrets.token_urlsafe(16)
         self.client = client
         self.arguments = dict(arguments)
         self.seed = seed
         self.shape = shape
+        self.is_streamed = is_streamed
         self.error: BaseException | None = None
         self._frames: list[PIL.Image.Image] = []
         self._status = JobStatus()
@@ -427,6 +439,8 @@ class JobRunner:
         if not isinstance(prompt, str):
             raise ValueError(f"`prompt` must be a string, got {prompt!r}.")
         self._check_length(CallInputs(**{**job.arguments, "prompt": prompt}).completed(self.pipe))
+        if not job.is_streamed:
+            raise ValueError("`job` must be one whose frames are streamed.")
         if job.status.state.is_final:
             raise ValueError(f"`job` must be one that has not ended, got one that is {job.status.state}.")
         job._next_prompt = prompt
@@ -446,7 +460,10 @@ class JobRunner:
         seed = secrets.randbelow(2**31) if request.seed is None else request.seed
         check_integer("seed", seed, minimum=0, maximum=MAX_SEED)
         inputs = self._completed(request.arguments)
-        return Job(request.client, request.arguments, seed, call_shape(request.arguments, inputs))
+        shape = call_shape(request.arguments, inputs)
+        if shape is not None and not request.is_streamed:
+            shape += ", whole"
+        return Job(request.client, request.arguments, seed, shape, request.is_streamed)
 
     def _completed(self, arguments: Mapping[str, Any]) -> CallInputs:
         reserved = sorted(_RESERVED & arguments.keys())
@@ -568,6 +585,23 @@ class JobRunner:
             return {}
 
         self._those_left(jobs)
+        if jobs[0].is_streamed:
+            self._stream(jobs, after_step)
+        else:
+            self._call(jobs, after_step)
+
+    def _call(self, jobs: list[Job], after_step: Callable[..., dict[str, Any]]) -> None:
+        arguments = self._arguments_of_all(jobs)
+        output = self.pipe(**arguments, generator=_generators(jobs), callback_on_step_end=after_step)
+        frames = output.frames
+        if len(jobs) > 1:
+            with torch.no_grad(), self.pipe._own_turn():
+                frames = self._as_images([self.pipe.vqvae.decode(row) for row in cast(Any, frames).split(1)])
+        for job, own in zip(jobs, cast(list[list[PIL.Image.Image]], frames), strict=True):
+            if not job.status.state.is_final:
+                job._add_frames(own)
+
+    def _stream(self, jobs: list[Job], after_step: Callable[..., dict[str, Any]]) -> None:
         session = self._open_session(jobs, after_step)
         streams = [self.pipe.vqvae.open_stream() for _ in jobs] if len(jobs) > 1 else []
         with closing(session):
@@ -580,16 +614,22 @@ class JobRunner:
                 self._those_left(jobs)
 
     def _open_session(self, jobs: list[Job], after_step: Callable[..., dict[str, Any]]) -> "VideoSession":
+        arguments = self._arguments_of_all(jobs)
+        if arguments.get("num_frames") is None and arguments.get("mask") is None and arguments.get("strength") is None:
+            # A session without a number has no end.
+            arguments["num_frames"] = resolve_default("num_frames", None, self.pipe.config)
+        generator = _generators(jobs)
+        return self.pipe.session(**arguments, generator=generator, callback_on_step_end=after_step, max_rewind=0)
+
+    @staticmethod
+    def _arguments_of_all(jobs: list[Job]) -> dict[str, Any]:
+        """Of a call that makes all of them; of a batch, the codes."""
         arguments = dict(jobs[0].arguments)
         if len(jobs) > 1:
             arguments["prompt"] = [job.arguments["prompt"] for job in jobs]
             arguments["negative_prompt"] = [job.arguments.get("negative_prompt") or "" for job in jobs]
             arguments["output_type"] = "latent"
-        if arguments.get("num_frames") is None and arguments.get("mask") is None and arguments.get("strength") is None:
-            # A session without a number has no end.
-            arguments["num_frames"] = resolve_default("num_frames", None, self.pipe.config)
-        generators = [torch.Generator().manual_seed(job.seed) for job in jobs]
-        return self.pipe.session(**arguments, generator=generators, callback_on_step_end=after_step, max_rewind=0)
+        return arguments
 
     @torch.no_grad()
     def _decode(self, codes: Any, streams: list[Any]) -> list[list[PIL.Image.Image]]:
@@ -598,8 +638,11 @@ class JobRunner:
         batch are rounded in other ways, and one of ten thousand differs by one level.
         """
         with self.pipe._own_turn():
-            videos = [stream.decode(row).float() for stream, row in zip(streams, codes.split(1), strict=True)]
-        return [self.pipe.video_processor.postprocess_video(video, "pil")[0] for video in videos]
+            return self._as_images([stream.decode(row) for stream, row in zip(streams, codes.split(1), strict=True)])
+
+    def _as_images(self, videos: list[torch.Tensor]) -> list[list[PIL.Image.Image]]:
+        """Videos `(1, 3, frames, height, width)` as frames."""
+        return [self.pipe.video_processor.postprocess_video(video.float(), "pil")[0] for video in videos]
 
     @staticmethod
     def _take_next_prompts(jobs: list[Job], session: "VideoSession") -> None:
@@ -625,6 +668,10 @@ class JobRunner:
             if job._is_cancelled.is_set() and not job.status.state.is_final:
                 job._update(state=JobState.CANCELLED, seconds_left=None)
         return [job for job in jobs if not job.status.state.is_final]
+
+
+def _generators(jobs: list[Job]) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(job.seed) for job in jobs]
 
 
 def call_shape(arguments: Mapping[str, Any], inputs: CallInputs) -> str | None:

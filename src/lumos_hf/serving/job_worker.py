@@ -176,7 +176,7 @@ class JobWorker:
                 self.store.fail(job.id, self.name, _error(error))
                 self._on_end(job, JobState.FAILED, 0.0)
             else:
-                requests.append(JobRequest(job.client, arguments, job.seed))
+                requests.append(JobRequest(job.client, arguments, job.seed, is_streamed=False))
                 ready.append(job)
         with self._lock:
             jobs = self.runner.submit_all(requests)
