@@ -4,6 +4,7 @@
 import multiprocessing
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -69,8 +70,11 @@ def test_bad_options_are_refused(tmp_path, monkeypatch, options, message):
 @pytest.fixture
 def fresh_python(tmp_path):
     """Of an environment with the wheel of this package, and for the rest the libraries that are here."""
-    copy = tmp_path / "sources"
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", str(REPOSITORY)]
+    # Building writes into the sources.
+    copy = Path(shutil.copytree(REPOSITORY / "src", tmp_path / "sources" / "src")).parent
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", "MANIFEST.in"):
+        shutil.copy(REPOSITORY / name, copy)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", str(copy)]
     subprocess.run([*command, "--wheel-dir", str(copy)], check=True, capture_output=True)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv")], check=True)
     site = next((tmp_path / "venv").glob("lib/python*/site-packages"))
