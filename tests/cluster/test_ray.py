@@ -137,7 +137,9 @@ def test_a_file_of_prompts_by_one_process_and_by_two(prompt_file, tmp_path):
     assert [read_settings(path)["prompt"] for path in samples][::2] == PROMPTS
 
     command = [sys.executable, "-m", "lumos_hf", "generate", *map(str, settings), "-o", str(tmp_path / "two")]
-    environments = [{**os.environ, "RANK": str(rank), "WORLD_SIZE": "2"} for rank in range(2)]
+    # As many threads as this process has, whose number decides how sums are rounded.
+    shared = {**os.environ, "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    environments = [{**shared, "RANK": str(rank)} for rank in range(2)]
     processes = [subprocess.Popen(command, env=environment) for environment in environments]
     assert [process.wait() for process in processes] == [0, 0]
     assert files_of(tmp_path / "two") == files_of(tmp_path / "one")
