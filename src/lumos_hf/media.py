@@ -22,8 +22,9 @@ from .files import whole_file
 SHEET_MARGIN = 4
 SHEET_COLOR = "white"
 
-# Hardly visible loss. The encoder's own default smears the flat colours and sharp edges of small clips.
-_MP4_OPTIONS = {"crf": "16", "preset": "slow"}
+# Hardly visible loss. The encoder's own default smears the flat colours and sharp edges of small clips. With macroblock
+# trees the same frames became other bytes in other processes.
+_MP4_OPTIONS = {"crf": "16", "preset": "slow", "mbtree": "0"}
 
 # What our files name their settings by, so that other comments are not taken for such.
 _SETTINGS_KEY = "lumos_hf"
