@@ -11,7 +11,7 @@ from postgresql_server import PostgresqlServer
 
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "serving_faults.py"
-SMALL = ("--jobs", "24", "--clients", "4", "--kills", "3", "--pause", "6", "--poll", "0.5", "--lease-seconds", "4")
+SMALL = ("--jobs", "24", "--clients", "4", "--kills", "3", "--pause", "2", "--poll", "0.5", "--lease-seconds", "4")
 
 
 def campaign(*options):
