@@ -290,7 +290,7 @@ def main() -> int:
     parser.add_argument("--poll", type=float, default=2.0, help="a client asks again after so many seconds")
     parser.add_argument("--servers", type=int, default=1)
     parser.add_argument("--lease-seconds", type=float, default=30.0)
-    parser.add_argument("--max-batch-size", type=int, default=1)
+    parser.add_argument("--max-batch-size", type=int, default=4)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="lumos-serving-") as directory:
         figures = run(options, Path(directory))

@@ -60,6 +60,13 @@ class Server:
                 assert self.process.poll() is None and time.monotonic() < deadline, self.log.read_text()
                 time.sleep(0.2)
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait(60)
+
     def end(self, with_signal):
         self.process.send_signal(with_signal)
         return self.process.wait(60)
@@ -67,10 +74,10 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    server = Server(tmp_path_factory.mktemp("serve") / "data")
-    yield server
-    assert server.end(signal.SIGTERM) == 130
-    assert "Traceback" not in server.log.read_text()
+    with Server(tmp_path_factory.mktemp("serve") / "data") as server:
+        yield server
+        assert server.end(signal.SIGTERM) == 130
+        assert "Traceback" not in server.log.read_text()
 
 
 @pytest.fixture
@@ -199,20 +206,19 @@ def test_a_stream_over_the_network_plays(server):
 
 
 def test_what_a_killed_server_had_accepted_is_finished_by_the_next_to_the_same_bytes(tmp_path, database):
-    server = Server(tmp_path / "data", "--database", database)
     pipe = LumosVideoPipeline.from_pretrained(demo_checkpoint())
     pipe.set_progress_bar_config(disable=True)
-    jobs = {}
-    for seed in range(6):
-        body = {"prompt": PROMPT, "seed": seed, "size": "64x64", "num_frames": 5, "num_inference_steps": 30}
-        jobs[httpx.post(f"{server.url}/v1/videos", json=body).json()["id"]] = seed
-    server.end(signal.SIGKILL)
-    server.start()
-    for id, seed in jobs.items():
-        assert wait_for(server, id)["status"] == "completed"
-        path = tmp_path / "data" / id / "video.mp4"
-        call = {"prompt": PROMPT, "width": 64, "height": 64, "num_frames": 5, "num_inference_steps": 30}
-        frames = pipe(**call, generator=torch.Generator().manual_seed(seed)).frames[0]
-        write_media(tmp_path / "direct.mp4", frames, fps=8, settings=read_settings(path))
-        assert path.read_bytes() == (tmp_path / "direct.mp4").read_bytes()
-    server.end(signal.SIGTERM)
+    call = {"prompt": PROMPT, "num_frames": 5, "num_inference_steps": 30}
+    with Server(tmp_path / "data", "--database", database) as server:
+        jobs = {}
+        for seed in range(6):
+            body = {**call, "seed": seed, "size": "64x64"}
+            jobs[httpx.post(f"{server.url}/v1/videos", json=body).json()["id"]] = seed
+        server.end(signal.SIGKILL)
+        server.start()
+        for id, seed in jobs.items():
+            assert wait_for(server, id)["status"] == "completed"
+            path = tmp_path / "data" / id / "video.mp4"
+            frames = pipe(**call, width=64, height=64, generator=torch.Generator().manual_seed(seed)).frames[0]
+            write_media(tmp_path / "direct.mp4", frames, fps=8, settings=read_settings(path))
+            assert path.read_bytes() == (tmp_path / "direct.mp4").read_bytes()

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 CLIENTS, JOBS = "What clients may ask for", "Jobs"
 # What `lumos-hf serve` needs beyond the package: import names, of the extra `serve`.
 _NEEDED = ("fastapi", "uvicorn", "sqlalchemy", "prometheus_client", "python_multipart", "websockets")
+_BATCH_IN_FLOAT32 = 4
 _GRACE = 10
 
 Host = Annotated[
@@ -79,7 +80,7 @@ LeaseSeconds = Annotated[
     ),
 ]
 MaxBatchSize = Annotated[
-    int, option(metavar="N", help="Waiting jobs of one shape that run together.", min=1, default=True, panel=JOBS)
+    int | None, number("Waiting jobs of one shape that run together.", JOBS, f"{_BATCH_IN_FLOAT32} in float32, else 1")
 ]
 BatchDelay = Annotated[
     int, option(metavar="N", help="For so long a job waits for others of its shape.", min=0, default=True, panel=JOBS)
@@ -110,7 +111,7 @@ def serve(
     expire_hours: ExpireHours = 24.0,
     max_disk: MaxDisk = 10.0,
     lease_seconds: LeaseSeconds = 30.0,
-    max_batch_size: MaxBatchSize = 1,
+    max_batch_size: MaxBatchSize = None,
     batch_delay_ms: BatchDelay = 5,
     max_area: MaxArea = None,
     max_frames: MaxFrames = None,
@@ -204,7 +205,7 @@ def run_server(
     keys: "ApiKeys | None" = None,
     settings: "ServerSettings | None" = None,
     lease: float = 30.0,
-    max_batch_size: int = 1,
+    max_batch_size: int | None = None,
     batch_delay: float = 0.0,
 ) -> None:
     """
@@ -219,7 +220,7 @@ def run_server(
         name: of the model; None stands for that of the repository or directory.
         keys, settings: see [`~lumos_hf.serving.videos_api.create_app`].
         lease: see [`~lumos_hf.serving.job_worker.JobWorker`].
-        max_batch_size: of jobs of one shape.
+        max_batch_size: of jobs of one shape; None stands for 4 in float32, where they do not depend on each other, else 1.
         batch_delay: in seconds.
     """
     import uvicorn
@@ -231,11 +232,12 @@ def run_server(
     from ..serving.served_model import ServedModel
     from ..serving.videos_api import create_app
 
+    batch = max_batch_size or (_BATCH_IN_FLOAT32 if str(pipe.dtype) == "torch.float32" else 1)
     served = ServedModel.of(pipe, checkpoint, limits, name)
     events, files = JobEvents(), JobFiles(data_dir)
     # A batch may be of one client.
-    limits = replace(limits, max_queued_per_client=limits.max_queued_per_client + max_batch_size)
-    runner = JobRunner(pipe, limits, max_batch_size=max_batch_size, batch_delay=batch_delay)
+    limits = replace(limits, max_queued_per_client=limits.max_queued_per_client + batch)
+    runner = JobRunner(pipe, limits, max_batch_size=batch, batch_delay=batch_delay)
     with runner, JobWorker(runner, store, files, checkpoint, lease=lease, on_end=events.ended) as worker:
         app = create_app(store, files, served, events=events, worker=worker, keys=keys, settings=settings)
         typer.echo(f"Serving '{served.name}'; jobs are in {data_dir.resolve()}.", err=True)
