@@ -13,6 +13,7 @@ after the round that is measured.
 import argparse
 import io
 import json
+import os
 import secrets
 import subprocess
 import sys
@@ -67,7 +68,9 @@ def running_app(*options: str) -> Iterator[tuple[str, psutil.Process]]:
     with create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     command = [sys.executable, "-m", "lumos_hf", "app", "--port", str(port), *options]
-    app = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    # With other numbers of threads, some pixels are rounded in another way.
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    app = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
     try:
         address = f"http://127.0.0.1:{port}"
         wait_for(address, app)

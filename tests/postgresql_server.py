@@ -35,8 +35,8 @@ class PostgresqlServer:
         binaries = _binaries()
         if binaries is None:
             return None
-        # Not below what pytest makes, where nobody but its user may go.
-        server = cls(binaries, Path(tempfile.mkdtemp(prefix="lumos-postgresql-")))
+        # Not below what pytest makes, where nobody but its user may go, even if TMPDIR leads there.
+        server = cls(binaries, Path(tempfile.mkdtemp(prefix="lumos-postgresql-", dir="/tmp")))
         if os.getuid() == 0:
             shutil.chown(server.directory, _USER)
         server._run("initdb", "--pgdata", server.data, "--auth", "trust", "--username", _USER, "--no-sync")

@@ -93,6 +93,8 @@ class FragileCluster(RayCluster):
 def test_actors_write_the_files_of_one_process(clips, tmp_path, monkeypatch):
     # Among other work, as here, nice processes hardly come to do any.
     monkeypatch.setenv("RAY_worker_niceness", "0")
+    # Names of sockets may have 107 characters, and TMPDIR may be long.
+    monkeypatch.setenv("RAY_TMPDIR", "/tmp")
     # Actors find this module by its name.
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
     tokenizing = {"data": clips, "model": demo_checkpoint(), "height": 64, "width": 64, "num_frames": 5}

@@ -23,9 +23,9 @@ def pipe():
 
 
 def test_the_weights_are_small():
-    weights = list(demo_checkpoint().glob("*/*.safetensors"))
-    assert len(weights) == 2
-    assert sum(file.stat().st_size for file in weights) <= 15e6
+    sizes = {file.parent.name: file.stat().st_size for file in demo_checkpoint().glob("*/*.safetensors")}
+    assert sizes.keys() == {"transformer", "turbo", "vqvae"}
+    assert sum(sizes.values()) <= 15e6 and sizes["turbo"] <= 2e6
 
 
 @pytest.mark.slow
