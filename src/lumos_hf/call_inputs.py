@@ -22,7 +22,15 @@ from .decoding.approximations import DecodingApproximations, resolve_approximati
 from .decoding.masks import MaskInput
 from .decoding.prompt_segments import Segments, captions_by_latent_frame, rows_of_segments
 from .generation_defaults import OFFICIAL_DEFAULTS, check_settings, resolve_default
-from .token_layout import PIXELS_PER_SIZE_UNIT, UNKNOWN_CODE
+from .token_layout import (
+    PIXELS_PER_SIZE_UNIT,
+    UNKNOWN_CODE,
+    frame_length,
+    grid_size,
+    num_latent_frames,
+    video_duration,
+    video_header_ids,
+)
 from .video_processor_lumos import ImageInput, VideoInput, crop_budget, split_videos
 
 
@@ -444,18 +452,34 @@ def check_rows_of_given(inputs: CallInputs, num_given: int | None, num_prompts: 
         )
 
 
-def check_context(prefixes: dict[str, list[list[int]]], num_visual_ids: int, config: LumosConfig) -> None:
+def check_context(
+    prefixes: tuple[list[list[int]], list[list[int]]],
+    inputs: CallInputs,
+    height: int,
+    width: int,
+    config: LumosConfig,
+    prompt_name: str = "prompt",
+) -> None:
     """
-    Checks that prompts and video fit into the context of the transformer.
+    Checks that prompts and a sequence of frames fit into the context of the transformer.
 
     Args:
-        prefixes: token ids before `video_start`, by the name of the argument that they come from.
-        num_visual_ids: so many follow.
+        prefixes: token ids before `video_start`, with the prompt and without it.
+        inputs: completed, of the call.
+        height, width: of the frames, in pixels.
         config: of the transformer.
+        prompt_name: the argument that the prompt comes from.
     """
+    # Completed inputs have a value for everything.
+    num_frames, fps = inputs.sequence_num_frames, cast(int, inputs.fps)
+    header_ids = video_header_ids(video_duration(num_frames, fps), fps, config)
+    num_frame_ids = frame_length(*grid_size(height, width, config))
+    num_visual_ids = len(header_ids) + num_latent_frames(num_frames, config) * num_frame_ids
     limit = config.max_position_embeddings
-    name = max(prefixes, key=lambda name: max(map(len, prefixes[name])))
-    num_text_ids = max(map(len, prefixes[name]))
+    lengths = {
+        name: max(map(len, rows)) for name, rows in zip((prompt_name, "negative_prompt"), prefixes, strict=True)
+    }
+    name, num_text_ids = max(lengths.items(), key=lambda item: item[1])
     length = num_text_ids + num_visual_ids
     if length > limit:
         cure = "a shorter prompt" if num_visual_ids < limit else "fewer frames or a smaller size"

@@ -24,7 +24,7 @@ SHEET_COLOR = "white"
 
 # Hardly visible loss. The encoder's own default smears the flat colours and sharp edges of small clips. With macroblock
 # trees the same frames became other bytes in other processes.
-_MP4_OPTIONS = {"crf": "16", "preset": "slow", "mbtree": "0"}
+MP4_OPTIONS = {"crf": "16", "preset": "slow", "mbtree": "0"}
 
 # What our files name their settings by, so that other comments are not taken for such.
 _SETTINGS_KEY = "lumos_hf"
@@ -35,7 +35,7 @@ def write_media(
     path: str | os.PathLike,
     frames: list[Image.Image],
     fps: int = 12,
-    mp4_options: Mapping[str, str] = _MP4_OPTIONS,
+    mp4_options: Mapping[str, str] = MP4_OPTIONS,
     settings: Mapping[str, Any] | None = None,
 ) -> None:
     """
@@ -180,7 +180,7 @@ def _write_mp4(
     frames: Iterable[Image.Image],
     fps: int,
     comment: str | None,
-    options: Mapping[str, str] = _MP4_OPTIONS,
+    options: Mapping[str, str] = MP4_OPTIONS,
 ) -> tuple[int, tuple[int, int]]:
     """Writes frames as they come; how many they were, and their size."""
     frames = iter(frames)

@@ -15,7 +15,7 @@ from .options import Dtype
 if TYPE_CHECKING:
     import torch
 
-    from ..cluster.shared_work import SampleRun
+    from ..evaluation.sample_runner import SampleRun
     from ..pipeline_lumos_video import LumosVideoPipeline
 
 

@@ -4,30 +4,15 @@
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from .ray_actors import RayCluster
 
 
 if TYPE_CHECKING:
     from ..data.shard_work import ShardWork, TokenizationSummary
-    from ..evaluation.sample_runner import BatchExecutor, SampleWork
+    from ..evaluation.sample_runner import SampleRun
     from ..pipeline_lumos_video import LumosVideoPipeline
-
-
-class SampleRun(Protocol):
-    """A run of samples, of whatever kind."""
-
-    @property
-    def work(self) -> "SampleWork": ...
-
-    def make_samples(
-        self,
-        load: Callable[[], "LumosVideoPipeline"],
-        rank: int = 0,
-        world_size: int = 1,
-        executor: "BatchExecutor | None" = None,
-    ) -> int: ...
 
 
 def write_shards_on_ray(
@@ -69,8 +54,8 @@ class _ShardWriter:
 
 def make_samples_on_ray(
     cluster: RayCluster,
-    run: SampleRun,
-    make_run: Callable[[], SampleRun],
+    run: "SampleRun",
+    make_run: Callable[[], "SampleRun"],
     load: Callable[[], "LumosVideoPipeline"],
 ) -> int:
     """
@@ -92,7 +77,7 @@ def make_samples_on_ray(
 class _BatchMaker:
     """Makes batches by their numbers."""
 
-    def __init__(self, make_run: Callable[[], SampleRun], load: Callable[[], "LumosVideoPipeline"]) -> None:
+    def __init__(self, make_run: Callable[[], "SampleRun"], load: Callable[[], "LumosVideoPipeline"]) -> None:
         self._work = make_run().work
         self._pipe = load()
 

@@ -25,7 +25,7 @@ from ..argument_checks import check_integer
 from ..call_inputs import CallInputs, as_list, check_callback_outputs, check_context
 from ..generation_defaults import check_settings, steps_of_frame
 from ..hub.lora_loader import lora_scale
-from ..token_layout import UNKNOWN_CODE, frame_length, num_latent_frames, video_duration, video_header_ids
+from ..token_layout import UNKNOWN_CODE, num_latent_frames, video_duration, video_header_ids
 from .frame_decoder import DecoderMark, FrameDecoder
 from .given_clip import GivenClip, read_given_clip
 from .guidance_parallel import GuidanceParallel
@@ -384,7 +384,6 @@ class VideoSession:
         """Token ids before `video_start` of both branches, checked to leave room for a sequence."""
         # Completed inputs have a value for everything.
         inputs: Any = self.inputs
-        config = self.pipe.transformer.config
         prompt_ids = self.pipe.tokenize_prompt(
             captions,
             inputs.negative_prompt,
@@ -395,11 +394,8 @@ class VideoSession:
             input_ids=inputs.input_ids if captions is None else None,
             attention_mask=inputs.attention_mask if captions is None else None,
         )
-        duration = video_duration(inputs.sequence_num_frames, inputs.fps)
-        header_ids = video_header_ids(duration, inputs.fps, config)
-        num_visual_ids = len(header_ids) + self._tile_size * frame_length(*self._given.codes.shape[2:])
-        names = ("input_ids" if captions is None else "prompt", "negative_prompt")
-        check_context(dict(zip(names, prompt_ids, strict=True)), num_visual_ids, config)
+        name = "input_ids" if captions is None else "prompt"
+        check_context(prompt_ids, inputs, self._height, self._width, self.pipe.transformer.config, name)
         return prompt_ids
 
     def _count_timesteps(self) -> int:

@@ -21,7 +21,7 @@ from .benchmarks import BENCHMARKS, FLICKERING, GENEVAL, VBENCH_I2V, VBENCH_T2V,
 from .run_record import RUN_FILE, RunRecord, checkpoint_revision, images_checksum, prompts_checksum
 from .sample_media import find_images, write_grids, write_metadata, write_sample
 from .sample_plan import Sample, plan_samples
-from .sample_runner import BatchExecutor, Given, SampleWork, make_samples
+from .sample_runner import BatchExecutor, Given, SampleRun, SampleWork
 from .scorers import Scorer
 
 
@@ -84,7 +84,7 @@ class BenchmarkOptions:
             raise ValueError(f"`images` {needed} {VBENCH_I2V}, got {self.benchmark} and {self.images}.")
 
 
-class BenchmarkRun:
+class BenchmarkRun(SampleRun):
     """
     A run whose options were checked, on its way.
 
@@ -161,14 +161,13 @@ class BenchmarkRun:
         world_size: int = 1,
         executor: BatchExecutor | None = None,
     ) -> int:
-        """Makes this process's share of what is missing; how many samples of all processes still are."""
+        """Makes as well what GenEval's scorer and its readers find beside the samples."""
         directory = self.record.samples_directory
         if self.options.benchmark == GENEVAL:
             write_metadata(directory, self.entries[rank::world_size])
-        missing = make_samples(self.work, load, rank=rank, world_size=world_size, executor=executor)
+        missing = super().make_samples(load, rank, world_size, executor)
         if self.options.benchmark == GENEVAL:
             write_grids(directory, self.entries, self.options.num_samples or self.entries[0].num_samples)
-        self.record.summarize()
         return missing
 
     def _given(self) -> Given | None:

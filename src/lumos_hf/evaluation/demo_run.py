@@ -2,7 +2,7 @@
 """A run of the demo's benchmark from its options."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from .demo_benchmark import DEMO, given_frames, plan_demo, score_demo
 from .run_record import RunRecord, checkpoint_revision
 from .sample_media import write_strip
 from .sample_plan import Sample
-from .sample_runner import BatchExecutor, SampleWork, make_samples
+from .sample_runner import SampleRun, SampleWork
 from .score import BATCH_SIZE, README_SEEDS, Scores, tasks, wilson_interval
 
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..pipeline_lumos_video import LumosVideoPipeline
 
 
-class DemoRun:
+class DemoRun(SampleRun):
     """
     Args:
         checkpoint: a directory.
@@ -81,18 +81,6 @@ class DemoRun:
         """What is to be made."""
         settings = {"approximations": self.approximations}
         return _DemoWork(self.samples, self.record, settings, BATCH_SIZE, given_frames(self.tasks))
-
-    def make_samples(
-        self,
-        load: Callable[[], "LumosVideoPipeline"],
-        rank: int = 0,
-        world_size: int = 1,
-        executor: BatchExecutor | None = None,
-    ) -> int:
-        """Makes this process's share of what is missing; how many samples of all processes still are."""
-        missing = make_samples(self.work, load, rank=rank, world_size=world_size, executor=executor)
-        self.record.summarize()
-        return missing
 
     def score(self, pipe: "LumosVideoPipeline") -> tuple[dict[str, dict[str, Scores]], int]:
         """See [`score_demo`]."""

@@ -6,7 +6,7 @@ A run over a file of prompts, what `lumos-hf generate --prompts` does: a file fo
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,18 +17,18 @@ from PIL import Image
 from ..argument_checks import check_integer
 from ..generation_defaults import OFFICIAL_DEFAULTS, check_settings, resolve_default
 from ..generation_record import generation_record
-from ..media import write_media
+from ..media import MP4_OPTIONS, write_media
 from .run_record import RunRecord, checkpoint_revision
 from .sample_plan import Sample
-from .sample_runner import BatchExecutor, SampleWork, make_samples
+from .sample_runner import SampleRun, SampleWork
 
 
 if TYPE_CHECKING:
     from ..pipeline_lumos_video import LumosVideoPipeline
 
 
-# As `write_media` has them, and with one thread: another number of them gives other bytes.
-_MP4_OPTIONS = {"crf": "16", "preset": "slow", "threads": "1"}
+# With one thread: another number of them gives other bytes.
+_MP4_OPTIONS = {**MP4_OPTIONS, "threads": "1"}
 _MAX_PROMPTS = 10_000_000
 _MAX_NAME_LENGTH = 60
 
@@ -72,7 +72,7 @@ class PromptOptions:
         check_integer("seed", self.seed, minimum=0)
 
 
-class PromptRun:
+class PromptRun(SampleRun):
     """
     A run whose options were checked, on its way.
 
@@ -130,18 +130,6 @@ class PromptRun:
             checkpoint=self.options.checkpoint,
             scale=self.options.scale,
         )
-
-    def make_samples(
-        self,
-        load: Callable[[], "LumosVideoPipeline"],
-        rank: int = 0,
-        world_size: int = 1,
-        executor: BatchExecutor | None = None,
-    ) -> int:
-        """Makes this process's share of what is missing; how many samples of all processes still are."""
-        missing = make_samples(self.work, load, rank=rank, world_size=world_size, executor=executor)
-        self.record.summarize()
-        return missing
 
 
 @dataclass(frozen=True)

@@ -132,6 +132,29 @@ def make_samples(
     return total - work.num_finished
 
 
+class SampleRun(ABC):
+    """A run of samples whose record was begun, of whatever kind."""
+
+    record: RunRecord
+
+    @property
+    @abstractmethod
+    def work(self) -> SampleWork:
+        """What is to be made."""
+
+    def make_samples(
+        self,
+        load: Callable[[], "LumosVideoPipeline"],
+        rank: int = 0,
+        world_size: int = 1,
+        executor: BatchExecutor | None = None,
+    ) -> int:
+        """Makes this process's share of what is missing; how many samples of all processes still are."""
+        missing = make_samples(self.work, load, rank=rank, world_size=world_size, executor=executor)
+        self.record.summarize()
+        return missing
+
+
 def _remove_leftovers(directory: Path, samples: Sequence[Sample]) -> None:
     """Of killed runs, in every folder that samples, or what belongs to them, are written to."""
     files = [directory / sample.file for sample in samples]

@@ -30,7 +30,6 @@ import torch
 from ..argument_checks import check_integer, check_number
 from ..call_inputs import CallInputs, as_list, check_context
 from ..generation_defaults import most_steps, resolve_default
-from ..token_layout import frame_length, grid_size, num_latent_frames, video_duration, video_header_ids
 
 
 if TYPE_CHECKING:
@@ -494,12 +493,7 @@ class JobRunner:
         prefixes = self.pipe.tokenize_prompt(
             inputs.prompt, inputs.negative_prompt, height=height, width=width, num_frames=num_frames, fps=fps
         )
-        config = self.pipe.transformer.config
-        header_ids = video_header_ids(video_duration(num_frames, fps), fps, config)
-        num_visual_ids = len(header_ids) + num_latent_frames(num_frames, config) * frame_length(
-            *grid_size(height, width, config)
-        )
-        check_context(dict(zip(("prompt", "negative_prompt"), prefixes, strict=True)), num_visual_ids, config)
+        check_context(prefixes, inputs, height, width, self.pipe.transformer.config)
 
     def _check_room(self, client: str, num_of_client: int, num_in_all: int) -> None:
         if len(self._queues.get(client, ())) + num_of_client > self.limits.max_queued_per_client:
