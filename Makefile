@@ -1,6 +1,6 @@
 # make demo      install into .venv and make a video
 # make app       install what it needs, too, and open a page to play with:  make app ARGS="--model me/lumos-1b --port 8000"
-# make test      the whole test suite, in the same .venv;  make test-fast  what takes about two minutes
+# make test      the whole test suite, in the same .venv;  make test-fast  what takes about a minute
 # make test-faults  what killed processes, damaged files and broken code must not get past; not part of make test
 # make demo-train  train the demo checkpoint again;  make demo-turbo  distill its turbo weights;  make demo-score  measure it;  make demo-card  its model card
 # make bench     speed and memory, into benchmarks/RESULTS.md; about half an hour
@@ -17,6 +17,8 @@ UV ?= uv==0.13.9
 VENV := .venv
 BIN := $(VENV)/bin
 OUTPUTS := outputs
+# They start databases, servers and processes, so that the inner loop is quicker without them.
+SERVERS := tests/app tests/cluster tests/parallel tests/serving
 LOCKS := pyproject.toml setup.py scripts/check_lock.py $(wildcard requirements/*.txt)
 
 .PHONY: demo app test test-fast test-faults quality style lock lock-check upgrade test-versions bench demo-train demo-turbo demo-score demo-card
@@ -55,7 +57,7 @@ test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n auto
 
 test-fast: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n auto -m "not slow"
+	$(BIN)/python -m pytest -n auto -m "not slow" $(SERVERS:%=--ignore %)
 
 test-faults: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest tests/faults -n auto

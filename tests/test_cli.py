@@ -75,6 +75,7 @@ def test_one_generation_is_written_in_all_formats(checkpoint):
     assert "Wrote a.mp4 (5 frames of 64x32, seed 3)." in result.stdout
 
 
+@pytest.mark.slow
 def test_frames_are_those_of_the_pipeline(checkpoint):
     generate(
         checkpoint, "--seed", 3, "--num-frames", 1, "--guidance-scale", 3, "--history-mask-ratio", 0.5, "-o", "a.png"
@@ -115,6 +116,7 @@ def test_the_fast_preset(checkpoint):
     assert fast == expected != exact
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["mp4", "gif", "png"])
 def test_files_say_how_they_were_made(checkpoint, ending):
     PIL.Image.new("RGB", (64, 32), "red").save("red.png")
@@ -323,6 +325,7 @@ def test_options_that_direct_are_checked(checkpoint, working_directory, argument
     assert message.replace("`num_frames`", "`--num-frames`") in error
 
 
+@pytest.mark.slow
 def test_the_demo_checkpoint_is_the_default_and_named(checkpoint, monkeypatch):
     monkeypatch.setattr(demo, "_CHECKPOINT", demo.Path(checkpoint))
     result = lumos_hf("generate", PROMPT, *SMALL, "-o", "a.mp4")
@@ -330,6 +333,7 @@ def test_the_demo_checkpoint_is_the_default_and_named(checkpoint, monkeypatch):
     assert "demo checkpoint" in result.stderr and "--model" in result.stderr
 
 
+@pytest.mark.slow
 def test_words_that_the_checkpoint_does_not_know_are_named(checkpoint, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("diffusers"), "propagate", True)
     monkeypatch.setattr(logging.getLogger("lumos_hf"), "propagate", True)
@@ -439,6 +443,7 @@ def test_broken_images_are_told(checkpoint, working_directory):
     assert "broken.png" in error_of(PROMPT, "--model", checkpoint, *SMALL, "--image", "broken.png")
 
 
+@pytest.mark.slow
 def test_a_failing_write_is_told_and_leaves_earlier_files(checkpoint, working_directory):
     generate(checkpoint, "--seed", 0, "-o", "a.png")
     before = (working_directory / "a.png").read_bytes()

@@ -86,6 +86,7 @@ def test_decode_takes_what_codes_are_stored_as(tokenizer, dtype):
             tokenizer.decode(torch.tensor([1000, 65535], dtype=dtype).view(1, 1, 1, 2))
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_outputs_as_in_diffusers_and_the_short_way(tokenizer, video):
     indices, decoded = tokenizer.encode(video), tokenizer.decode(tokenizer.encode(video))
@@ -115,6 +116,7 @@ def test_default_is_the_official_architecture():
     assert tokenizer.post_quant_conv.weight.shape == (16, 6, 1, 1, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes, num_frames",
     [
@@ -210,6 +212,7 @@ def test_learns_to_reconstruct():
     assert losses[-1] < 0.6 * losses[0]
 
 
+@pytest.mark.slow
 def test_gradient_checkpointing_changes_nothing(video):
     plain, checkpointed = tiny_tokenizer().train(), tiny_tokenizer().train()
     checkpointed.enable_gradient_checkpointing()
@@ -280,6 +283,7 @@ def test_impossible_levels(levels):
 # Precision, memory, loading
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_on_cpu(video, dtype):
     expected = tiny_tokenizer()
@@ -317,6 +321,7 @@ def silence_attention(tokenizer):
     return tokenizer
 
 
+@pytest.mark.slow
 def test_encoding_tiles_is_exact_where_the_overlap_covers_the_receptive_field():
     tokenizer = silence_attention(tiny_tokenizer(norm="position"))
     video = random_video(1, 3, 1, 272, 448)
@@ -344,6 +349,7 @@ def test_decoding_tiles_is_close_and_exact_in_the_corners():
     assert error[..., -16:, -64:].max() < 1e-5
 
 
+@pytest.mark.slow
 def test_tiling_an_ordinary_tokenizer_is_close():
     tokenizer = tiny_tokenizer()
     video = smooth_video(192, 256, num_frames=5)
@@ -355,6 +361,7 @@ def test_tiling_an_ordinary_tokenizer_is_close():
     assert tiled.shape == expected.shape
 
 
+@pytest.mark.slow
 def test_videos_within_a_tile_are_left_whole(video):
     tokenizer = tiny_tokenizer()
     with torch.no_grad():
@@ -378,6 +385,7 @@ def decoded_at_once(tokenizer, indices):
     return tokenizer.decode_codes(tokenizer.quantizer.indices_to_codes(indices).movedim(-1, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lengths", [[1] * 5, [5], [1, 4], [2, 1, 2], [3, 2]])
 @pytest.mark.parametrize(
     "changes",
@@ -427,6 +435,7 @@ def test_streaming_slices_and_tiles(num_cached):
     torch.testing.assert_close(tokenizer.decode(indices), decoded_at_once(tokenizer, indices), atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_cached", [1, 10])
 @torch.no_grad()
 def test_streaming_in_half_precision(num_cached, video):
@@ -518,6 +527,7 @@ def test_bad_indices_in_a_stream(tokenizer):
         list(tokenizer.decode_stream([torch.full((1, 1, 2, 2), 1000)]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("norm", ["frame", "position"])
 def test_save_and_load(tmp_path, video, norm, dtype):
@@ -601,6 +611,7 @@ def test_encoder_and_decoder_are_one_graph_each(norm, video, recorder):
     assert recorder.num_graphs == 2
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_stream_leaves_the_compiled_decoder_aside(video, recorder):
     tokenizer = tiny_tokenizer()

@@ -22,6 +22,7 @@ def test_an_idle_fleet_answers_at_once(simulation):
     assert len(outcome.latencies) == outcome.num_asked == pytest.approx(360, abs=60)
 
 
+@pytest.mark.slow
 def test_one_worker_waits_as_theory_says(simulation):
     """M/D/1: the mean wait is load / (2 * (1 - load)) times the service."""
     fleet = simulation.Fleet(1, clips_per_day=4320, seconds_per_clip=10.0, hours=400.0)

@@ -66,6 +66,7 @@ def test_inputs_without_gradients(frozen):
     assert_all_close(results(linear_cross_entropy, inputs, 4), results(plain, inputs, None))
 
 
+@pytest.mark.slow
 def test_gradients_in_double_precision():
     hidden_states, weight, targets = build_inputs(torch.float64)
     assert torch.autograd.gradcheck(
@@ -91,6 +92,7 @@ def test_autocast(function):
     assert (actual[0] - results(plain, inputs, None)[0]).abs() > 1e-4
 
 
+@pytest.mark.slow
 def test_the_weight_gradient_is_summed_in_float32():
     """Each of many chunks adds less than half a unit in the last place of a bfloat16 sum."""
     num_rows = 2000

@@ -117,6 +117,7 @@ def test_settings_in_a_file_are_read_back(tmp_path, clip, ending, prompt):
     assert read_settings(tmp_path / f"picture.{ending}") == settings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ("mp4", "gif", "png"))
 def test_settings_change_nothing_but_the_comment(tmp_path, clip, ending):
     write_media(tmp_path / f"with.{ending}", clip, settings=SETTINGS)

@@ -102,6 +102,7 @@ def test_group_offload_of_the_video_tokenizer(options, to_disk, norm, num_cached
         assert not torch.equal(vqvae.quant_conv.weight, build_vqvae(norm=norm).quant_conv.weight)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_layerwise_casting_of_the_video_tokenizer():
     vqvae = build_vqvae()
@@ -117,6 +118,7 @@ def test_layerwise_casting_of_the_video_tokenizer():
     assert vqvae.encode(VIDEO).shape == (2, 3, 4, 6)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_layerwise_casting_and_group_offload_together():
     vqvae = build_vqvae()
@@ -168,6 +170,7 @@ def test_torchao_int8_weights(tmp_path):
     assert codes_of(pipe).shape == (1, 2, 4, 8)
 
 
+@pytest.mark.slow
 def test_bitsandbytes_int8_weights(tmp_path):
     bitsandbytes = pytest.importorskip("bitsandbytes", reason="needs the extra `quantization`")
     pipe = load_quantised(tmp_path, BitsAndBytesConfig(load_in_8bit=True))

@@ -54,6 +54,7 @@ def code_pipe():
 # Results
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_frames", [1, 5, 9])
 def test_output_types(pipe, num_frames):
     options = {**SMALL, "num_frames": num_frames}
@@ -191,6 +192,7 @@ def test_the_frame_rate_of_the_checkpoint_holds_for_images_too():
     assert calls[0][0, -1] == pipe.transformer.config.size_token_offset + 8
 
 
+@pytest.mark.slow
 def test_a_prompt_equals_its_input_ids(pipe):
     text = prompt_text("waves", height=32, width=64, duration=video_duration(9, 4), fps=4)
     ids = prompt_ids(pipe.tokenizer(text).input_ids, pipe.transformer.config)
@@ -209,6 +211,7 @@ def test_padding_of_input_ids_is_left_out(code_pipe, side):
     assert torch.equal(codes, codes_of(code_pipe, input_ids=PROMPT_IDS))
 
 
+@pytest.mark.slow
 def test_negative_prompts_replace_the_unconditional_branch(pipe):
     plain = codes_of(pipe, "waves")
     assert not torch.equal(codes_of(pipe, "waves", negative_prompt="a red kite"), plain)
@@ -220,6 +223,7 @@ def test_negative_prompts_replace_the_unconditional_branch(pipe):
 # Batches
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("negative_prompt", [None, "a red cat runs", ["", "grass", "a red kite climbs", ""]])
 @pytest.mark.parametrize("image", [False, True])
 def test_a_batch_equals_single_calls(pipe, negative_prompt, image):
@@ -240,6 +244,7 @@ def test_a_batch_equals_single_calls(pipe, negative_prompt, image):
         assert torch.equal(batch[row], single[0])
 
 
+@pytest.mark.slow
 def test_input_ids_of_different_lengths(code_pipe):
     rows = [PROMPT_IDS, [0, 9, 102], [0, 3, 4, 5, 6, 7, 8, 102]]
     batch = codes_of(code_pipe, input_ids=rows, generator=generators(0, 1, 2))
@@ -247,6 +252,7 @@ def test_input_ids_of_different_lengths(code_pipe):
         assert torch.equal(batch[row : row + 1], codes_of(code_pipe, input_ids=input_ids, seed=row))
 
 
+@pytest.mark.slow
 def test_num_videos_per_prompt(pipe):
     with ForwardCalls(pipe.transformer) as calls:
         codes = codes_of(pipe, CAPTIONS[:2], num_videos_per_prompt=2, generator=generators(0, 1, 2, 3))
@@ -339,6 +345,7 @@ def plain(pipe):
     return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
 @pytest.mark.parametrize("bytes_of_logits", [1, 7 * 4 * NUM_CODES, 2**25])
 def test_fast_steps_equal_plain_steps(code_pipe, guidance_scale, bytes_of_logits, monkeypatch):
@@ -399,6 +406,7 @@ class LowRankHead(torch.nn.Module):
         return self.base(hidden_states) + self.up(self.down(hidden_states))
 
 
+@pytest.mark.slow
 def test_wrapped_heads_are_called_as_they_are():
     pipe = build_pipeline(tokenizer=None, vqvae=None)
     unwrapped = codes_of(pipe, input_ids=PROMPT_IDS)
@@ -475,6 +483,7 @@ def test_approximations_change_the_result_alike_in_fast_and_plain_steps(code_pip
     assert not torch.equal(results[0], codes_of(code_pipe, generator=generators(0, 1, 2), **options))
 
 
+@pytest.mark.slow
 def test_prompts_of_other_lengths_are_read_as_alone_in_bfloat16():
     """To the bit: padding beside a prompt must not change how the kernels sum up its tokens."""
     pipe = LumosVideoPipeline.from_pretrained(demo_checkpoint(), dtype=torch.bfloat16)
@@ -576,6 +585,7 @@ def test_steps_of_each_frame_begin_as_those_of_all(code_pipe):
     assert torch.equal(short[:, 0], long[:, 0]) and not torch.equal(short, long)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [{"num_inference_steps": [4, 2, 1]}, {"approximations": DecodingApproximations(entropy_bound=8.0)}]
 )
@@ -650,6 +660,7 @@ def test_what_a_frame_sees_of_the_history(code_pipe, num_given):
     assert [position for _, _, position in histories] == [prefix + k * frame for k in range(num_given, 5)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"approximations": "fast"}, {"num_inference_steps": [3, 1]}])
 def test_approximated_streams(pipe, changes):
     options = {**SMALL, "num_frames": 17, "output_type": "latent", **changes}
@@ -738,6 +749,7 @@ def test_a_video_is_continued(pipe, num_given, num_used, caplog):
     assert torch.equal(codes[:, : given.shape[1]], given)
 
 
+@pytest.mark.slow
 def test_results_can_be_continued(pipe):
     frames = pipe("waves", output_type="pt", generator=torch.Generator().manual_seed(0), **SMALL).frames
     first_frames = (frames[:, :5] * 255).round() / 255
@@ -765,6 +777,7 @@ def test_latents_decide_on_the_size(code_pipe):
     assert codes.shape == (1, 3, 8, 4) and codes.dtype == torch.long
 
 
+@pytest.mark.slow
 def test_codes_need_no_fitting_vqvae(code_pipe):
     pipe = build_pipeline(tokenizer=None, vqvae=tiny_vqvae(levels=(5, 4, 2)))
     assert torch.equal(codes_of(pipe, input_ids=PROMPT_IDS), codes_of(code_pipe, input_ids=PROMPT_IDS))
@@ -898,6 +911,7 @@ def test_bad_input_of_a_stream(pipe):
         next(pipe.stream("waves", **{**SMALL, "fps": 0}))
 
 
+@pytest.mark.slow
 def test_a_stream_with_model_offload(pipe):
     offloaded = build_pipeline()
     offloaded.enable_model_cpu_offload(device="cpu")
@@ -962,6 +976,7 @@ def test_calls_run_in_threads(pipe, linear_pipe):
         assert all(torch.equal(*pair) for pair in zip(results, expected, strict=True))
 
 
+@pytest.mark.slow
 def test_calls_from_inside_a_callback(code_pipe):
     expected, inner_expected = (codes_of(code_pipe, **call) for call in CALLS[:2])
     inner, scales = [], []
@@ -1026,6 +1041,7 @@ def test_a_callback_ends_guidance_and_its_cost(code_pipe, name, scale):
     assert code_pipe.guidance_scale == scale
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("approximations", [None, DecodingApproximations(history_window=0, history_keep_ratio=0.25)])
 @pytest.mark.parametrize("make", [lambda pipe: pipe, lambda pipe: plain(pipe)])
 def test_guidance_that_comes_back_is_as_if_it_had_been_there(code_pipe, approximations, make):
@@ -1204,6 +1220,7 @@ def test_a_video_that_fills_everything_is_said(pipe, warnings):
     assert "`video` fills all of `num_frames` (9) already: nothing is left to make." in warnings.text
 
 
+@pytest.mark.slow
 def test_values_from_minus_one_are_taken_with_a_warning(pipe, warnings):
     image = torch.rand(3, 32, 64, generator=torch.Generator().manual_seed(0))
     expected = codes_of(pipe, "waves", image=image)
@@ -1303,6 +1320,7 @@ def test_half_precision_leaves_the_frequencies_of_positions_alone(dtype):
 # Saving, loading, moving
 
 
+@pytest.mark.slow
 def test_save_reload_generate(pipe, tmp_path):
     pipe.save_pretrained(tmp_path)
     index = json.loads((tmp_path / "model_index.json").read_text())
@@ -1320,6 +1338,7 @@ def test_save_reload_generate(pipe, tmp_path):
     assert torch.equal(result, expected)
 
 
+@pytest.mark.slow
 def test_all_components_are_loaded_in_one_dtype(tmp_path):
     build_pipeline().to(torch.bfloat16).save_pretrained(tmp_path)
     for options, dtype in (({}, torch.float32), ({"dtype": torch.bfloat16}, torch.bfloat16)):
@@ -1347,6 +1366,7 @@ def test_shards_and_variants_are_loaded(tmp_path):
     LumosVideoPipeline.from_pretrained(tmp_path / "variant", variant="fp16")
 
 
+@pytest.mark.slow
 def test_from_the_hub(pipe, tmp_path):
     """From the Hub's cache, as nothing can be downloaded here."""
     repository = tmp_path / "models--someone--lumos"
@@ -1391,6 +1411,7 @@ def test_components_that_are_passed_need_no_files(pipe, tmp_path):
     assert loaded.transformer is pipe.transformer
 
 
+@pytest.mark.slow
 def test_model_offload(pipe):
     offloaded = build_pipeline()
     offloaded.enable_model_cpu_offload(device="cpu")
@@ -1403,6 +1424,7 @@ def test_model_offload(pipe):
     assert torch.equal(result, expected)
 
 
+@pytest.mark.slow
 def test_sequential_offload(pipe):
     offloaded = build_pipeline()
     cpu_offload(offloaded.transformer, execution_device=torch.device("cpu"))
@@ -1418,6 +1440,7 @@ def test_a_call_leaves_the_components_as_they_were(pipe):
     assert all(torch.equal(tensor, before[name]) for name, tensor in pipe.transformer.state_dict().items())
 
 
+@pytest.mark.slow
 def test_bfloat16():
     pipe = build_pipeline().to(torch.bfloat16)
     pipe.set_progress_bar_config(disable=True)

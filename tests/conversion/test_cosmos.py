@@ -131,6 +131,7 @@ def test_missing_directory(tmp_path):
         convert_cosmos_tokenizer(tmp_path / "nowhere")
 
 
+@pytest.mark.slow
 def test_missing_files(tmp_path, archive_dir):
     shutil.copy(archive_dir / "encoder.jit", tmp_path)
     message = "must hold model.safetensors, or encoder.jit and decoder.jit, or autoencoder.jit, got encoder.jit"

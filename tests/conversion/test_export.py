@@ -39,6 +39,7 @@ def test_the_transformer_is_as_it_was(exported, release):
     assert read_json(exported.lumos / index)["weight_map"] == read_json(release.lumos / index)["weight_map"]
 
 
+@pytest.mark.slow
 def test_the_config_has_the_official_values(exported, release):
     written, official = (read_json(directory / "config.json") for directory in (exported.lumos, release.lumos))
     assert set(written) <= set(official)
@@ -64,6 +65,7 @@ def test_the_config_of_the_video_tokenizer_is_as_it_was(exported, release):
     assert read_json(exported.cosmos / "config.json") == read_json(release.cosmos / "config.json")
 
 
+@pytest.mark.slow
 def test_an_export_is_converted_to_the_same_checkpoint(exported, checkpoint, tmp_path):
     again = convert_original_checkpoint(*exported, tmp_path / "again")
     for path in checkpoint.rglob("*"):
@@ -71,6 +73,7 @@ def test_an_export_is_converted_to_the_same_checkpoint(exported, checkpoint, tmp
             assert (again / path.relative_to(checkpoint)).read_bytes() == path.read_bytes(), path
 
 
+@pytest.mark.slow
 def test_trained_weights_are_exported(checkpoint, tmp_path):
     """Weights saved by `save_pretrained`, in one file and another dtype."""
     directory = tmp_path / "trained"

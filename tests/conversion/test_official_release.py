@@ -142,6 +142,7 @@ def test_check_only_downloads_and_writes_nothing(official_hub, tmp_path):
     assert list(tmp_path.rglob("*")) == []
 
 
+@pytest.mark.slow
 def test_check_only_tries_what_is_here(release, tmp_path):
     copy = copy_of(release, tmp_path)
     sources = ["--lumos", copy.lumos, "--cosmos", copy.cosmos, "--text-tokenizer", copy.text_tokenizer]
@@ -207,6 +208,7 @@ def test_without_a_network(arguments, tmp_path, monkeypatch):
     assert arguments[0] in result.stderr or arguments[1] in result.stderr
 
 
+@pytest.mark.slow
 def test_repositories_and_revisions_that_are_not_there(official_hub, tmp_path):
     for source, message in (
         ("someone/else", "has no repository 'someone/else' that is open to you"),

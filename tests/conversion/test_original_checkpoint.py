@@ -58,6 +58,7 @@ def test_logits_are_those_of_the_official_code(pipe, golden_lumos, case):
     torch.testing.assert_close(logits[..., VISUAL_TOKEN_OFFSET:], expected, atol=5e-4, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["t2v_32x64_greedy", "i2v_64x64_greedy"])
 def test_generated_codes_are_those_of_the_official_code(pipe, golden, case):
     directory = golden / "decode" / case
@@ -174,6 +175,7 @@ def test_the_text_tokenizer_names_its_special_tokens(checkpoint, release):
     assert tokenizer(text + "<reserved08706>", add_special_tokens=False).input_ids == [*text_ids, 8710]
 
 
+@pytest.mark.slow
 def test_pixels_from_a_prompt(pipe):
     videos = pipe(["A cat runs over the grass.", "a carrot"], fps=2, **SMALL).frames
     assert [len(video) for video in videos] == [5, 5] and videos[0][0].size == (64, 32)
@@ -189,6 +191,7 @@ def test_defaults_of_the_pipeline(release, tmp_path, checkpoint):
     assert config.default_fps is None
 
 
+@pytest.mark.slow
 def test_tied_weights_are_stored_once(release, tmp_path):
     release = copy_of(release, tmp_path)
     change_json(release.lumos / "config.json", tie_word_embeddings=True)
@@ -224,6 +227,7 @@ def convert_command(release, output, *options):
 # Sources on the Hub
 
 
+@pytest.mark.slow
 def test_a_release_on_the_hub(release, tmp_path, monkeypatch, checkpoint):
     """From the Hub's cache, as nothing can be downloaded here."""
     repository = tmp_path / "models--someone--lumos"
@@ -575,6 +579,7 @@ def test_too_little_space_is_told_before_anything_is_written(release, tmp_path):
         subprocess.run(["umount", str(disk)], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [1_000, 1_000_000], ids=["of text", "of weights"])
 def test_a_failing_write_leaves_nothing(release, tmp_path, limit):
     """A limit on the size of a file stands for a disk that fills up half-way."""

@@ -27,6 +27,7 @@ def exported(tmp_path_factory):
     return output
 
 
+@pytest.mark.slow
 def test_every_part_has_its_code_in_one_file(exported):
     files = {file.relative_to(exported).as_posix() for file in exported.rglob("*.py")}
     assert files == {
@@ -47,6 +48,7 @@ def test_every_part_has_its_code_in_one_file(exported):
     assert index["tokenizer"][0] == "transformers"
 
 
+@pytest.mark.slow
 def test_the_code_is_that_of_the_package(exported):
     for module in (configuration_lumos, modeling_lumos, token_layout):
         name = module.__name__.rpartition(".")[2]

@@ -145,6 +145,7 @@ def test_captions_stand_beside_the_text(official, tmp_path):
     assert [row["caption"] for row in rows(tmp_path / "output")] == ["caption 0", "caption 1", "caption 2", None]
 
 
+@pytest.mark.slow
 def test_processes_share_the_work_and_runs_go_on(official, tmp_path):
     whole = tmp_path / "whole"
     summary = import_tokenized_dataset(official, whole, clips_per_shard=1)
@@ -173,6 +174,7 @@ def test_the_way_out_and_in_again_changes_nothing(official, tmp_path):
     assert [*map(without_source, rows(tmp_path / "again"))] == [*map(without_source, rows(tmp_path / "whole"))]
 
 
+@pytest.mark.slow
 def test_sets_of_our_own_go_out_and_in_again(tmp_path):
     for number, spec in enumerate(single_specs()[:2]):
         frames = [PIL.Image.fromarray(frame).reduce(2) for frame in draw_clip(spec)]
@@ -359,6 +361,7 @@ def import_until_killed(official, output):
     import_tokenized_dataset(official, output, clips_per_shard=1)
 
 
+@pytest.mark.slow
 def test_a_killed_import_goes_on(official, tmp_path):
     output = tmp_path / "output"
     process = multiprocessing.get_context("fork").Process(target=import_until_killed, args=(official, output))
@@ -406,6 +409,7 @@ def test_public_sets_come_out_byte_for_byte(tmp_path, name):
         assert (tmp_path / "out" / "1-in-1" / "files" / file.name).read_bytes() == file.read_bytes()
 
 
+@pytest.mark.slow
 def test_the_context_limits_what_the_collator_takes_and_nothing_else(official, tmp_path):
     import_tokenized_dataset(official, tmp_path / "output")
     video = rows(tmp_path / "output")[0]

@@ -189,6 +189,7 @@ def test_every_clip_becomes_a_row_or_is_told(clips, whole, pytestconfig):
     )
 
 
+@pytest.mark.slow
 def test_rows_say_what_they_are(clips, whole):
     by_source = {row["source"]: row for row in rows(whole[0])}
     square, wide, image = (by_source[name] for name in ("0000.mp4", "0003.mp4", "0004.png"))
@@ -220,6 +221,7 @@ def test_a_set_can_be_loaded_by_its_folder(whole):
     assert datasets.load_dataset(str(whole[0]), split="train").to_list() == rows(whole[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{"batch_size": 1}, {"batch_size": 8, "num_proc": 2}])
 def test_batches_and_processes_change_nothing(few_clips, few_output, tmp_path, settings):
     tokenize(few_clips, tmp_path / "output", **settings)
@@ -269,6 +271,7 @@ def kill_when(run, output, num_finished, delay):
     return process.exitcode == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_a_shard_without_its_record_is_made_again(few_clips, tmp_path):
     tokenize(few_clips, tmp_path / "output", clips_per_shard=2)
     before = rows(tmp_path / "output")
@@ -344,6 +347,7 @@ def test_sets_of_another_video_tokenizer_are_refused(whole):
         load_tokenized_dataset(output, video_tokenizer_checksum(vqvae))
 
 
+@pytest.mark.slow
 def test_a_set_of_broken_clips_alone_is_empty(clips, tmp_path):
     summary = tokenize(clips / "broken", tmp_path / "output")
     assert (summary.num_rows, len(summary.skipped)) == (0, 10)
@@ -382,6 +386,7 @@ def test_bad_arguments_are_refused_before_any_work(few_clips, tmp_path, settings
     assert not (tmp_path / "output").exists()
 
 
+@pytest.mark.slow
 def test_by_default_clips_have_size_rate_and_duration_of_the_checkpoint(few_clips, tmp_path):
     tokenize_dataset(few_clips, demo_checkpoint(), tmp_path / "output")
     manifest = json.loads((tmp_path / "output" / "tokenization.json").read_text())
@@ -393,6 +398,7 @@ def lumos_hf(*arguments):
     return CliRunner().invoke(app, ["tokenize", *map(str, arguments), "--model", str(demo_checkpoint()), *SMALL])
 
 
+@pytest.mark.slow
 def test_the_command_tells_what_it_skipped_by_its_exit_status(clips, few_clips, tmp_path):
     good = lumos_hf(few_clips, "-o", tmp_path / "good")
     assert (good.exit_code, good.stdout) == (0, f"Tokenised 4 of 4 clips into {tmp_path / 'good'}.\n")
@@ -403,6 +409,7 @@ def test_the_command_tells_what_it_skipped_by_its_exit_status(clips, few_clips, 
     assert "4_short.mp4: the clip is too short: 4 of 5 frames" in broken.stderr
 
 
+@pytest.mark.slow
 def test_the_command_shares_the_work_by_rank(few_clips, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     arguments = (few_clips, "-o", tmp_path / "output", "--clips-per-shard", 2)
@@ -477,6 +484,7 @@ def test_no_clip_ends_the_run(few_clips, tmp_path, make, reason):
     assert tokenize(data, tmp_path / "output") == summary
 
 
+@pytest.mark.slow
 def test_damaged_files_are_rows_or_told(few_clips, tmp_path):
     """Bytes of clips that were changed, cut or doubled at random."""
     rng = random.Random(0)
@@ -498,6 +506,7 @@ def test_damaged_files_are_rows_or_told(few_clips, tmp_path):
     assert all(clip.reason for clip in summary.skipped)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "spoil", (lambda path: path.unlink(), lambda path: path.write_bytes(path.read_bytes()[:-1] + b"x"))
 )
@@ -570,6 +579,7 @@ def test_captions_never_turn_into_layout(few_clips, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_sets_that_were_begun_before_there_were_checksums_go_on(few_clips, tmp_path):
     tokenize(few_clips, tmp_path / "output", clips_per_shard=2)
     before = rows(tmp_path / "output")

@@ -66,6 +66,7 @@ def test_pixels_outside_are_those_of_the_input(pipe, output_type):
     assert (weights > 0).nonzero()[0].min() == 9 - 4 and (weights == 1).sum() == 6 * 20
 
 
+@pytest.mark.slow
 def test_pixels_may_come_from_the_tokenizer(pipe):
     codes = edited(pipe, output_type="latent")
     with torch.no_grad():
@@ -74,6 +75,7 @@ def test_pixels_may_come_from_the_tokenizer(pipe):
     torch.testing.assert_close(frames.transpose(1, 2), (decoded / 2 + 0.5).clamp(0, 1))
 
 
+@pytest.mark.slow
 def test_streams_and_sessions_of_edits(pipe, tmp_path):
     expected = edited(pipe, output_type="pt")
     options = {**SMALL, "video": VIDEO, "mask": MASK, "output_type": "pt"}

@@ -26,6 +26,7 @@ def test_the_latent_frame_that_holds_the_start():
     assert captions_by_latent_frame(rows, 100, 4) == [{0: "a", 1: "b", 2: "c", 6: "d"}]
 
 
+@pytest.mark.slow
 def test_frames_before_the_switch_stay_and_later_ones_follow_it(pipe):
     plain = codes_of(pipe, "waves", num_frames=17)
     switched = codes_of(pipe, "waves", num_frames=17, prompt_segments=segments((9, "a red kite")))
@@ -33,6 +34,7 @@ def test_frames_before_the_switch_stay_and_later_ones_follow_it(pipe):
     assert not torch.equal(switched[:, 3], plain[:, 3])
 
 
+@pytest.mark.slow
 def test_segments_stand_for_the_prompt(pipe):
     expected = codes_of(pipe, "waves")
     assert torch.equal(codes_of(pipe, prompt_segments=segments((0, "waves"))), expected)
@@ -79,6 +81,7 @@ def test_logits_after_a_switch_are_those_of_a_fresh_pass(pipe):
         torch.testing.assert_close(branch_logits, fresh, atol=5e-4, rtol=0)
 
 
+@pytest.mark.slow
 def test_a_batch_equals_single_calls_for_unlike_segments(pipe):
     rows = [
         segments((5, "a red kite")),
@@ -93,6 +96,7 @@ def test_a_batch_equals_single_calls_for_unlike_segments(pipe):
         assert torch.equal(batch[row], single[0])
 
 
+@pytest.mark.slow
 def test_negative_prompts_and_several_videos_per_prompt(pipe):
     options = {"negative_prompt": "grass", "num_videos_per_prompt": 2, "prompt_segments": segments((5, "a red kite"))}
     batch = codes_of(pipe, "waves", generator=generators(0, 1), **options)

@@ -17,6 +17,7 @@ from lumos_hf.token_layout import UNKNOWN_CODE, frame_length
 TILES = {"temporal_tile_size": 9, "temporal_overlap": 5}
 
 
+@pytest.mark.slow
 def test_up_to_a_sequence_nothing_changes(code_pipe):
     expected = codes_of(code_pipe, input_ids=PROMPT_IDS)
     assert torch.equal(codes_of(code_pipe, input_ids=PROMPT_IDS, **TILES), expected)
@@ -47,6 +48,7 @@ def test_after_a_join_the_latest_frames_are_given(code_pipe):
         assert torch.equal([fork.next() for _ in range(3)][-1], joined[:, index : index + 1])
 
 
+@pytest.mark.slow
 def test_with_a_video_tokenizer_their_pixels_are_encoded_again(pipe):
     options = {**SMALL, **TILES, "num_frames": 13, "output_type": "pt"}
     frames = pipe("waves", generator=generators(0)[0], **options).frames
@@ -123,6 +125,7 @@ def tensor_bytes():
     return sum(storages.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window", [None, 1])
 def test_positions_stay_in_the_range_of_a_sequence(code_pipe, window):
     highest = []

@@ -32,6 +32,7 @@ def take(session, count):
     return torch.cat([session.next() for _ in range(count)], dim=1)
 
 
+@pytest.mark.slow
 def test_a_session_gives_the_frames_of_a_call(pipe):
     expected = pipe("waves", output_type="pt", generator=generators(0)[0], **SMALL).frames
     session = open_session(pipe, num_frames=9)
@@ -43,6 +44,7 @@ def test_a_session_gives_the_frames_of_a_call(pipe):
         session.next()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_rewinding_gives_the_same_frames_again(pipe, count):
     session = open_session(pipe)
@@ -80,6 +82,7 @@ def test_forks_go_on_by_themselves(pipe, num_frames):
     assert torch.equal(torch.cat([first, take(session, 3)], dim=1), unbroken)
 
 
+@pytest.mark.slow
 def test_a_prompt_that_is_set_changes_what_comes(pipe):
     session = open_session(pipe)
     same = session.fork()
@@ -142,6 +145,7 @@ np.save({str(tmp_path / "frames.npy")!r}, torch.cat([session.next(), session.nex
     np.testing.assert_array_equal(np.load(tmp_path / "frames.npy"), expected)
 
 
+@pytest.mark.slow
 def test_sessions_of_codes_with_ids_and_given_codes_are_saved(code_pipe, tmp_path):
     latents = torch.full((1, 4, H, W), 7)
     latents[:, 1:, :, 2:] = UNKNOWN_CODE

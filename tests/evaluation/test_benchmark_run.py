@@ -71,6 +71,7 @@ def geneval(tmp_path, checkpoint):
     return ["geneval", "--model", checkpoint, "--prompts", prompts, *SMALL, "--num-samples", 2]
 
 
+@pytest.mark.slow
 def test_images_of_geneval(tmp_path, geneval):
     run(*geneval, "--output", tmp_path / "run")
     folder = tmp_path / "run" / "samples"
@@ -89,6 +90,7 @@ def test_images_of_geneval(tmp_path, geneval):
     assert json.loads(metadata) == {**GENEVAL_LINES[1], "exclude": [{"class": "heart", "count": 3}]}
 
 
+@pytest.mark.slow
 def test_a_sample_is_what_a_call_of_the_pipeline_gives(tmp_path, checkpoint, geneval):
     """In a batch with prompts of other lengths."""
     run(*geneval, "--output", tmp_path / "run")
@@ -113,6 +115,7 @@ def test_a_sample_is_what_a_call_of_the_pipeline_gives(tmp_path, checkpoint, gen
     assert difference.max() <= 1
 
 
+@pytest.mark.slow
 def test_videos_of_vbench_t2v(tmp_path, checkpoint):
     prompts = write_t2v(tmp_path / "t2v.json")
     run("vbench-t2v", "--model", checkpoint, "--prompts", prompts, *SMALL, "--num-samples", 1, "-o", tmp_path / "run")
@@ -133,6 +136,7 @@ def test_the_standard_protocol_makes_25_videos_for_flickering(tmp_path, checkpoi
     assert set(samples_in(tmp_path / "run")) == {f"{T2V_PROMPTS[0]}-{index}.mp4" for index in range(25)}
 
 
+@pytest.mark.slow
 def test_videos_of_vbench_i2v_begin_with_their_image(tmp_path):
     images = tmp_path / "images"
     images.mkdir()
@@ -150,6 +154,7 @@ def test_videos_of_vbench_i2v_begin_with_their_image(tmp_path):
         assert abs(first - image).mean() < 8
 
 
+@pytest.mark.slow
 def test_run_json_says_how_samples_came_to_be(tmp_path, geneval):
     run(*geneval, "--output", tmp_path / "run")
     content = json.loads((tmp_path / "run" / "run.json").read_text())
@@ -184,6 +189,7 @@ def test_a_run_goes_on_with_what_is_missing(tmp_path, geneval):
     assert "All 6 samples" in run(*geneval, "--output", tmp_path / "run").output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "named"),
     [
@@ -200,6 +206,7 @@ def test_the_output_of_another_run_is_refused(tmp_path, geneval, options, named)
     assert samples_in(tmp_path / "run") == before
 
 
+@pytest.mark.slow
 def test_the_output_of_another_checkpoint_is_refused(tmp_path, checkpoint, geneval):
     run(*geneval, "--output", tmp_path / "run", "--limit", 1)
     pipe = LumosVideoPipeline.from_pretrained(checkpoint)
@@ -233,6 +240,7 @@ def test_images_belong_to_vbench_i2v_alone(tmp_path, geneval):
     assert "`--images` must be given for vbench-i2v" in error_of("vbench-i2v", *options)
 
 
+@pytest.mark.slow
 def test_names_that_differ_by_capitals_need_a_file_system_that_tells_them(tmp_path, checkpoint):
     prompts = tmp_path / "prompts.json"
     prompts.write_text(json.dumps({"A star.mp4": "A star.", "a star.mp4": "a star"}))

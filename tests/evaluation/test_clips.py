@@ -50,6 +50,7 @@ def test_drawing_is_a_function_of_the_spec():
     np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.slow
 def test_still_clips_stand_still_and_others_move():
     for motion in MOTIONS:
         spec = next(spec for spec in single_specs() if spec.motion == motion)

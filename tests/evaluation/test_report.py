@@ -48,6 +48,7 @@ def test_the_report_of_vbench_t2v(tmp_path):
         assert picture.width > 500
 
 
+@pytest.mark.slow
 def test_the_report_of_vbench_i2v_names_the_dimensions_of_i2vbench(tmp_path):
     run = make_run(tmp_path / "run", "vbench-i2v")
     write_vbench_results(run / "scores", {k: v for k, v in I2V.items() if k != "camera_motion"})

@@ -1,11 +1,14 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
 import random
 
+import pytest
+
 from lumos_hf.evaluation.clips import FPS, SIZE, caption, pair_specs, single_specs
 from lumos_hf.evaluation.vocabulary import SIZE_TOKEN_OFFSET, demo_config, demo_text_tokenizer
 from lumos_hf.token_layout import prompt_text
 
 
+@pytest.mark.slow
 def test_every_caption_is_known_word_by_word():
     tokenizer, rng = demo_text_tokenizer(), random.Random(0)
     for spec in [*single_specs(), *rng.sample(pair_specs(), 500)]:

@@ -109,6 +109,7 @@ def test_json_that_is_none_is_named(checkpoint, damage):
         (checkpoint / name).write_bytes(content)
 
 
+@pytest.mark.slow
 def test_mutants_are_refused_on_one_line_or_keep_the_weights(checkpoint):
     """Changed bits of headers and JSON; `make test-faults` has more of them."""
     expected = LumosVideoPipeline.from_pretrained(checkpoint).transformer.state_dict()

@@ -136,6 +136,7 @@ def test_what_is_no_scale_is_refused(pipe, value):
         draw(pipe, attention_kwargs=value)
 
 
+@pytest.mark.slow
 def test_hot_swaps(pipe, loras, tmp_path):
     write_lora(pipe, tmp_path / "rank 8", seed=2, r=8)
     expected = [logits_with(pipe, directory) for directory in (*loras, tmp_path / "rank 8")]

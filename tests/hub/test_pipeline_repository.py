@@ -41,6 +41,7 @@ def python_files(directory):
     return {file.relative_to(directory).as_posix() for file in directory.rglob("*.py")}
 
 
+@pytest.mark.slow
 def test_the_code_of_the_model_is_saved_at_the_root(pipe, tmp_path):
     pipe.save_pretrained(tmp_path)
     assert python_files(tmp_path) == CODE

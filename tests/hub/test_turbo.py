@@ -53,6 +53,7 @@ def rewrite(directory, **settings):
     save_file(load_file(directory / FILE), directory / FILE, metadata=header)
 
 
+@pytest.mark.slow
 def test_weights_are_merged_and_what_they_want_becomes_the_default(weights):
     pipe = make_pipe()
     before = {name: tensor.clone() for name, tensor in pipe.transformer.state_dict().items()}
@@ -76,6 +77,7 @@ def test_weights_are_merged_and_what_they_want_becomes_the_default(weights):
     assert not torch.equal(longer, expected)
 
 
+@pytest.mark.slow
 def test_the_folder_of_the_checkpoint_is_the_default(tmp_path):
     make_pipe().save_pretrained(tmp_path)
     write(tmp_path / "turbo")
@@ -107,6 +109,7 @@ def test_other_weights_do_not_say_what_they_want(weights):
         make_pipe().load_turbo_weights(weights)
 
 
+@pytest.mark.slow
 def test_bad_settings_load_nothing(weights):
     pipe = make_pipe()
     before = pipe.transformer.model.layers[0].self_attn.q_proj.weight.clone()
@@ -124,6 +127,7 @@ def test_bad_settings_load_nothing(weights):
     assert pipe.config.default_num_inference_steps is None and not pipe.get_list_adapters()
 
 
+@pytest.mark.slow
 def test_where_there_are_no_weights(tmp_path, weights):
     with pytest.raises(ValueError, match="`source` must be given to a pipeline that was not loaded from a checkpoint"):
         make_pipe().load_turbo_weights()

@@ -130,6 +130,7 @@ def test_processes_share_the_batches(clips, config):
             assert_equal_batches(rows_of_epoch(skip_first_batches(fresh, 3), epoch), expected[rank::2][3:])
 
 
+@pytest.mark.slow
 def test_workers_that_persist_see_the_epoch(clips, config):
     plain = prepare_data_loader(make_loader(clips, config))
     persistent = prepare_data_loader(make_loader(clips, config, num_workers=1, persistent_workers=True))

@@ -100,6 +100,7 @@ def test_clips_of_different_sizes_are_padded_on_the_right(config):
     assert (batch["attention_mask"][1, length:] == 0).all()
 
 
+@pytest.mark.slow
 def test_tube_repeats_one_mask_in_every_frame(config):
     masks = masks_of_batch(config, "tube")
     assert (masks == masks[:, :1]).all()
@@ -107,6 +108,7 @@ def test_tube_repeats_one_mask_in_every_frame(config):
     assert masks.sum(dim=-1).unique().min() == 25
 
 
+@pytest.mark.slow
 def test_decaying_tube_masks_less_of_every_later_frame(config):
     masks = masks_of_batch(config, "decaying_tube", minimum_mask_ratio=0.3, mask_rate_decay=0.5)
     later, earlier = masks[:, 1:], masks[:, :-1]
@@ -128,6 +130,7 @@ def test_decaying_tube_of_an_image_is_a_tube(config):
     assert torch.equal(*(batch["input_ids"] for batch in batches))
 
 
+@pytest.mark.slow
 def test_random_masks_every_frame_at_the_rate_of_its_clip(config):
     masks = masks_of_batch(config, "random")
     counts = masks.sum(dim=-1)
@@ -136,12 +139,14 @@ def test_random_masks_every_frame_at_the_rate_of_its_clip(config):
     assert (masks[:, 0] != masks[:, 1]).any(dim=-1).double().mean() > 0.8
 
 
+@pytest.mark.slow
 def test_diffusion_forcing_has_a_rate_for_every_frame(config):
     counts = masks_of_batch(config, "diffusion_forcing").sum(dim=-1)
     assert (counts != counts[:, :1]).any(dim=1).double().mean() > 0.7
     assert counts.min() == 25
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ("tube", "random", "diffusion_forcing"))
 def test_rates_follow_schedule_and_minimum(config, strategy):
     shares = masks_of_batch(config, strategy, mask_schedule="linear", minimum_mask_ratio=0.0).double().mean()
@@ -274,6 +279,7 @@ def test_seeds_of_features_make_rows_independent_of_the_batch(config):
     assert not torch.equal(*(make_collator(config)([make_feature(seed=seed)])["input_ids"] for seed in (1, 2)))
 
 
+@pytest.mark.slow
 def test_every_row_has_a_label(config):
     # One draw in 20 masks a single token, which is a new line in one case out of five.
     collator = make_collator(config, minimum_mask_ratio=0.0)
@@ -306,6 +312,7 @@ def test_images_and_videos_in_one_batch_have_the_loss_of_each_alone(config, atte
     torch.testing.assert_close(gradients[2], shares[0] * gradients[0] + shares[1] * gradients[1], atol=1e-8, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", (None, 7))
 def test_workers_draw_different_masks(config, seed):
     loader = torch.utils.data.DataLoader(

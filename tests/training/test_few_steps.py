@@ -56,6 +56,7 @@ def test_counts_are_those_of_decoding(pipe):
         assert undecided_counts(MaskDecodingScheduler(), num_steps, H * W) == [H * W, *seen[:-1]]
 
 
+@pytest.mark.slow
 def test_samples_are_those_of_a_call_and_their_order_that_of_its_steps(pipe):
     prompts = ["waves", "a red kite"]
     options = {name: value for name, value in SMALL.items() if name != "num_inference_steps"}
@@ -68,6 +69,7 @@ def test_samples_are_those_of_a_call_and_their_order_that_of_its_steps(pipe):
         assert [int((frame_steps >= step).sum()) for step in range(4)] == counts
 
 
+@pytest.mark.slow
 def test_every_step_of_the_video_is_met_and_history_is_masked_as_in_decoding(pipe):
     collator = make_collator(pipe)
     features = [make_feature(seed) for seed in range(60)]
@@ -89,6 +91,7 @@ def test_every_step_of_the_video_is_met_and_history_is_masked_as_in_decoding(pip
     assert met == {*((0, count) for count in undecided_counts(MaskDecodingScheduler(), 4, H * W)), (1, 32), (2, 32)}
 
 
+@pytest.mark.slow
 def test_labels_are_the_undecided_codes_of_both_branches(pipe):
     features = [make_feature(seed) for seed in range(8)]
     batch = make_collator(pipe)(features)
@@ -105,6 +108,7 @@ def test_labels_are_the_undecided_codes_of_both_branches(pipe):
     assert torch.equal(few["input_ids"], batch["input_ids"])
 
 
+@pytest.mark.slow
 def test_what_was_decided_first_is_seen(pipe):
     steps = torch.arange(H * W).view(1, H, W).expand(3, -1, -1)
     batch = make_collator(pipe, num_inference_steps=4)(
@@ -176,6 +180,7 @@ def test_a_teacher_of_its_own_is_neither_trained_nor_saved(pipe):
     assert len(objective.state_dict()) == len(before)
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_and_forgets_the_teacher_not(pipe):
     collator = make_collator(pipe, num_inference_steps=1)
     objective = FewStepObjective(with_adapter(pipe, scale=0.0), guidance_scale=2.0)

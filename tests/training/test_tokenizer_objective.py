@@ -46,6 +46,7 @@ def test_codes_of_equal_pixels_are_compared_and_no_others(vqvae):
     torch.testing.assert_close(same, expected)
 
 
+@pytest.mark.slow
 def test_consistency_is_zero_for_equal_clips_only(vqvae):
     objective = TokenizerObjective(vqvae, consistency_weight=1.0)
     video = torch.rand(1, 3, 5, 16, 16).repeat(2, 1, 1, 1, 1) * 2 - 1
