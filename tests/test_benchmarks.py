@@ -1,6 +1,7 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
 """The scripts in benchmarks/ at a toy size; what they measure is looked at elsewhere."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -281,3 +282,17 @@ def test_visitors_of_an_app_in_its_own_process_get_their_own(benchmarks):
     outcome = app_visitors.main(["--visitors=3", "--calls=2", "--frames=1", "--steps=2"])
     assert (outcome.num_lost, outcome.num_wrong) == (0, 0)
     assert outcome.growth < 0.05
+
+
+def test_a_click_on_the_page_is_timed(benchmarks, tmp_path):
+    pytest.importorskip("gradio", reason="gradio, of the extra `app`, is not installed")
+    pytest.importorskip("playwright", reason="playwright is not installed")
+    import app_page
+
+    if not any(map(shutil.which, app_page.BROWSERS)):
+        pytest.skip(f"there is none of the browsers {', '.join(app_page.BROWSERS)} on the PATH")
+    app_page.main(["--runs=1", f"--results={tmp_path / 'RESULTS.md'}"])
+    *_, shown, first, whole, plain = (tmp_path / "RESULTS.md").read_text().splitlines()[-1].strip("| ").split(" | ")
+    assert 0 < float(first.split()[0]) < float(whole.split()[0])
+    assert float(shown.split()[0]) > 0
+    assert float(plain.split()[0]) > 0
