@@ -118,3 +118,46 @@ def test_the_history_is_masked_as_in_generation(config, features):
         assert set((labels - config.visual_token_offset).tolist()) <= set(
             np.concatenate([feature["codes"][frame].ravel() for feature in features]).tolist()
         )
+
+
+def made_up_run(loss, score):
+    scores = dict.fromkeys((*ablate.PROMISES, "all"), score)
+    return {
+        "losses": {"0.0": [loss, loss], "0.7": [loss, loss]},
+        "layout_losses": {},
+        "scores": {"0.0": scores, "0.7": scores},
+    }
+
+
+def test_differences_are_paired_by_seed(tmp_path, capsys):
+    import ablation_differences
+
+    for seed, (base, other) in enumerate([(1.0, 1.1), (2.0, 2.2), (3.0, 3.3)]):
+        (tmp_path / f"mm_rope-tube-{seed}.json").write_text(json.dumps(made_up_run(base, 0.5)))
+        (tmp_path / f"rope_1d-tube-{seed}.json").write_text(json.dumps(made_up_run(other, 0.5)))
+    (tmp_path / "rope_1d-tube-7.json").write_text(json.dumps(made_up_run(100.0, 0.5)))
+    ablation_differences.main([str(tmp_path)])
+    rows = capsys.readouterr().out.splitlines()
+    # Differences .1, .2, .3: mean .2, standard deviation .1; the quantile of t with two degrees of freedom is 4.303.
+    assert "| rope_1d-tube minus mm_rope-tube | loss | +0.200 | ±0.248 | 3 of 3 | no |" in rows
+    assert "| rope_1d-tube minus mm_rope-tube | all | +0.000 | ±0.000 | 0 of 3 | no |" in rows
+    assert not any("narrow" in row for row in rows)
+
+
+def test_a_difference_that_all_seeds_share_is_decided():
+    import ablation_differences
+
+    assert ablation_differences.difference_row("a", "b", [0.1, 0.11, 0.09])[2:] == (
+        "+0.100",
+        "±0.025",
+        "3 of 3",
+        "yes",
+    )
+    assert ablation_differences.difference_row("a", "b", [0.1, -0.1])[-1] == "no"
+
+
+def test_a_grid_of_one_seed_decides_nothing(grid):
+    import ablation_differences
+
+    with pytest.raises(SystemExit):
+        ablation_differences.main([str(grid[0])])
