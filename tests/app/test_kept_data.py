@@ -36,6 +36,15 @@ def test_a_visitor_has_one_clip_and_the_last_is_kept_however_large():
     assert store["nobody"] is None
 
 
+def test_the_clip_of_who_left_is_dropped():
+    store = ClipStore(max_bytes=900)
+    store["me"], store["other"] = clip(), clip()
+    store.discard("me")
+    store.discard("nobody")
+    assert store["me"] is None
+    assert store["other"] is not None
+
+
 @pytest.mark.parametrize("is_set", [False, True])
 def test_a_room_is_removed_and_the_environment_as_before(tmp_path, monkeypatch, is_set):
     monkeypatch.delenv("GRADIO_TEMP_DIR", raising=False)

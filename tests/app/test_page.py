@@ -3,6 +3,7 @@
 
 import asyncio
 import os
+import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ import torch
 from typer.testing import CliRunner
 
 from lumos_hf import demo_checkpoint
+from lumos_hf.app.kept_data import ClipStore
 from lumos_hf.cli import app
 from lumos_hf.media import read_settings
 from lumos_hf.serving import JobLimits, JobRunner
@@ -88,6 +90,24 @@ def test_a_video_is_not_continued_beyond_the_limit(demo_pipe, tmp_path):
         continued = page._continue(SimpleNamespace(session_hash="me"), PROMPTS[0], *settings)
         with pytest.raises(gradio.Error, match="too long.*at most 17 here, got 21"):
             asyncio.run(anext(continued))
+
+
+def test_the_clip_of_a_visitor_goes_with_the_visitor(demo_pipe, visit, tmp_path, monkeypatch):
+    served = pytest.importorskip("lumos_hf.app.page", reason="gradio, of the extra `app`, is not installed")
+    kept = []
+    monkeypatch.setattr(served, "ClipStore", lambda max_bytes: kept.append(ClipStore(max_bytes)) or kept[-1])
+    with (
+        JobRunner(demo_pipe, JobLimits(max_area=128 * 128, max_num_frames=9)) as runner,
+        served.served_page(runner, demo_checkpoint(), is_quiet=True) as address,
+    ):
+        visitor = visit(tmp_path, address)
+        downloaded(submit(visitor, seed=1))
+        assert kept[0][visitor.session_hash] is not None
+        visitor.close()
+        deadline = time.monotonic() + 60
+        while kept[0][visitor.session_hash] is not None and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert kept[0][visitor.session_hash] is None
 
 
 def test_files_of_an_app_go_with_it(demo_pipe, temporary_directory, visit, tmp_path, monkeypatch):

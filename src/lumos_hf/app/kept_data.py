@@ -46,6 +46,11 @@ class ClipStore:
             while excess > 0 and len(self._clips) > 1:
                 excess -= self._clips.popitem(last=False)[1].num_bytes
 
+    def discard(self, visitor: str) -> None:
+        """Drops the clip of a visitor, if there is one."""
+        with self._lock:
+            self._clips.pop(visitor, None)
+
 
 @contextmanager
 def temporary_room() -> Iterator[Path]:

@@ -292,6 +292,7 @@ class Page:
 
     def _leave(self, request: gr.Request) -> None:
         self._stop(request)
+        self.clips.discard(str(request.session_hash))
 
     def _change_prompt(self, request: gr.Request, prompt: str) -> None:
         try:
