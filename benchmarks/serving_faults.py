@@ -32,7 +32,7 @@ import httpx
 import torch
 
 from lumos_hf import LumosVideoPipeline, demo_checkpoint
-from lumos_hf.cli.serving import run_server
+from lumos_hf.cli.serving import run_app, working_server
 from lumos_hf.generation_record import generation_record
 from lumos_hf.media import write_media
 from lumos_hf.serving import JobLimits
@@ -89,17 +89,16 @@ def run_nursery(connection: Connection, options: argparse.Namespace, directory: 
         if pid == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             url = options.database or sqlite_url(directory / "data" / "jobs.sqlite")
-            run_server(
+            with working_server(
                 pipe,
                 demo_checkpoint(),
                 JobStore(url),
                 directory / "data",
                 limits,
-                host="127.0.0.1",
-                port=port,
                 lease=options.lease_seconds,
                 max_batch_size=options.max_batch_size,
-            )
+            ) as server:
+                run_app(server.app, "127.0.0.1", port)
             os._exit(0)
         connection.send(pid)
 

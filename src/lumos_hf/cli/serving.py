@@ -4,7 +4,9 @@
 import gc
 import importlib.util
 import ipaddress
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,10 +19,13 @@ from .page import MAX_LENGTHS, MAX_STEPS, job_limits
 
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
+
     from ..pipeline_lumos_video import LumosVideoPipeline
     from ..serving import JobLimits
     from ..serving.http_guards import ApiKeys
     from ..serving.job_store import JobStore, StoreLimits
+    from ..serving.job_worker import JobWorker
     from ..serving.videos_api import ServerSettings
 
 
@@ -99,6 +104,52 @@ ComputeDtype = Annotated[
 ]
 
 
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions:
+    """
+    What a server is told, by the names and with the defaults of the options of `lumos-hf serve`.
+
+    Raises:
+        ValueError: if one has a value that it cannot have.
+    """
+
+    model: str | None = None
+    name: str | None = None
+    api_key_file: Path | None = None
+    allow_media_host: list[str] | None = None
+    database: str | None = None
+    data_dir: Path = Path("lumos-jobs")
+    expire_hours: float = 24.0
+    max_disk: float = 10.0
+    lease_seconds: float = 30.0
+    max_batch_size: int | None = None
+    batch_delay_ms: int = 5
+    max_area: int | None = None
+    max_frames: int | None = None
+    max_steps: int = MAX_STEPS
+    max_queued: int = 1000
+    max_queued_per_client: int | None = None
+    max_upload: int = 64
+    upload_timeout: float = 60.0
+    device: str | None = None
+    dtype: Dtype | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("expire_hours", "max_disk", "lease_seconds", "max_upload", "upload_timeout"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"`{name}` must be above 0, got {getattr(self, name)}.")
+        if self.model is not None:
+            check_model(self.model)
+
+    @property
+    def source(self) -> str | Path:
+        """Where the checkpoint is."""
+        return demo_checkpoint() if self.model is None else self.model
+
+
+_DEFAULTS = ServerOptions()
+
+
 def serve(
     model: Model = None,
     host: Host = "127.0.0.1",
@@ -107,19 +158,19 @@ def serve(
     api_key_file: ApiKeyFile = None,
     allow_media_host: AllowMediaHost = None,
     database: Database = None,
-    data_dir: DataDir = Path("lumos-jobs"),
-    expire_hours: ExpireHours = 24.0,
-    max_disk: MaxDisk = 10.0,
-    lease_seconds: LeaseSeconds = 30.0,
+    data_dir: DataDir = _DEFAULTS.data_dir,
+    expire_hours: ExpireHours = _DEFAULTS.expire_hours,
+    max_disk: MaxDisk = _DEFAULTS.max_disk,
+    lease_seconds: LeaseSeconds = _DEFAULTS.lease_seconds,
     max_batch_size: MaxBatchSize = None,
-    batch_delay_ms: BatchDelay = 5,
+    batch_delay_ms: BatchDelay = _DEFAULTS.batch_delay_ms,
     max_area: MaxArea = None,
     max_frames: MaxFrames = None,
-    max_steps: MaxSteps = MAX_STEPS,
-    max_queued: MaxQueued = 1000,
+    max_steps: MaxSteps = _DEFAULTS.max_steps,
+    max_queued: MaxQueued = _DEFAULTS.max_queued,
     max_queued_per_client: MaxQueuedPerClient = None,
-    max_upload: MaxUpload = 64,
-    upload_timeout: UploadTimeout = 60.0,
+    max_upload: MaxUpload = _DEFAULTS.max_upload,
+    upload_timeout: UploadTimeout = _DEFAULTS.upload_timeout,
     device: Device = None,
     dtype: ComputeDtype = None,
 ) -> None:
@@ -131,55 +182,85 @@ def serve(
 
     Example: lumos-hf serve --model me/lumos-1b --port 8000
     """
-    _check(expire_hours, max_disk)
-    source = demo_checkpoint() if model is None else check_model(model)
+    given = dict(locals())
+    options = ServerOptions(**{key: value for key, value in given.items() if key not in ("host", "port")})
+    _warn_if_open(host, api_key_file)
+    with opened_server(options) as server:
+        typer.echo(f"Serving '{server.name}'; jobs are in {data_dir.resolve()}.", err=True)
+        run_app(server.app, host, port)
+
+
+@dataclass(frozen=True)
+class Server:
+    """
+    Args:
+        name: of the model, for clients.
+        app: answers them.
+        store: has the jobs.
+        worker: makes them.
+    """
+
+    name: str
+    app: "FastAPI"
+    store: "JobStore"
+    worker: "JobWorker"
+
+
+@contextmanager
+def opened_server(options: ServerOptions) -> Iterator[Server]:
+    """
+    Everything of a server but the socket that it listens on: the model is loaded, and jobs are made as long as it is open.
+
+    Raises:
+        ValueError: if a library is missing, the checkpoint cannot be loaded, or the database not be reached.
+    """
+    _check_libraries()
 
     from ..serving.http_guards import ApiKeys
     from ..serving.job_store import StoreLimits
     from ..serving.videos_api import ServerSettings
 
-    keys = ApiKeys() if api_key_file is None else ApiKeys.from_file(api_key_file)
-    _warn_if_open(host, api_key_file)
+    keys = ApiKeys() if options.api_key_file is None else ApiKeys.from_file(options.api_key_file)
     store_limits = StoreLimits(
-        max_queued=max_queued,
-        max_queued_per_client=max_queued_per_client or max_queued,
-        max_bytes=int(max_disk * 2**30),
+        max_queued=options.max_queued,
+        max_queued_per_client=options.max_queued_per_client or options.max_queued,
+        max_bytes=int(options.max_disk * 2**30),
     )
     settings = ServerSettings(
-        max_upload_bytes=max_upload * 2**20, upload_timeout=upload_timeout, media_hosts=tuple(allow_media_host or ())
+        max_upload_bytes=options.max_upload * 2**20,
+        upload_timeout=options.upload_timeout,
+        media_hosts=tuple(options.allow_media_host or ()),
     )
-    store = _open_store(database, data_dir, store_limits, expire_hours)
-    pipe = load_pipeline(source, dtype, device)
-    pipe.set_progress_bar_config(disable=True)
-    # `main` has it off for commands that end soon. What is there by now stays for good.
-    gc.freeze()
-    gc.enable()
-    limits = job_limits(pipe, max_area, max_frames, max_steps, max_queued)
-    run_server(
-        pipe,
-        source,
-        store,
-        data_dir,
-        limits,
-        name=name,
-        keys=keys,
-        settings=settings,
-        lease=lease_seconds,
-        max_batch_size=max_batch_size,
-        batch_delay=batch_delay_ms / 1000,
-        host=host,
-        port=port,
-    )
-    store.close()
+    store = _open_store(options.database, options.data_dir, store_limits, options.expire_hours)
+    try:
+        pipe = load_pipeline(options.source, options.dtype, options.device)
+        pipe.set_progress_bar_config(disable=True)
+        # `main` has it off for commands that end soon. What is there by now stays for good.
+        gc.freeze()
+        gc.enable()
+        limits = job_limits(pipe, options.max_area, options.max_frames, options.max_steps, options.max_queued)
+        with working_server(
+            pipe,
+            options.source,
+            store,
+            options.data_dir,
+            limits,
+            name=options.name,
+            keys=keys,
+            settings=settings,
+            lease=options.lease_seconds,
+            max_batch_size=options.max_batch_size,
+            batch_delay=options.batch_delay_ms / 1000,
+        ) as server:
+            yield server
+    finally:
+        store.close()
 
 
-def _check(expire_hours: float, max_disk: float) -> None:
+def _check_libraries() -> None:
     missing = [module for module in _NEEDED if importlib.util.find_spec(module) is None]
     if missing:
         raise ValueError(f'The server needs {", ".join(missing)}: pip install "lumos_hf[serve]".')
-    for option_name, value in (("expire_hours", expire_hours), ("max_disk", max_disk)):
-        if value <= 0:
-            raise ValueError(f"`{option_name}` must be above 0, got {value}.")
 
 
 def _open_store(database: str | None, data_dir: Path, limits: "StoreLimits", expire_hours: float) -> "JobStore":
@@ -192,39 +273,35 @@ def _open_store(database: str | None, data_dir: Path, limits: "StoreLimits", exp
         raise ValueError(f"`database` cannot be reached: {error}") from error
 
 
-def run_server(
+@contextmanager
+def working_server(
     pipe: "LumosVideoPipeline",
     checkpoint: str | Path,
     store: "JobStore",
     data_dir: Path,
     limits: "JobLimits",
     *,
-    host: str,
-    port: int,
     name: str | None = None,
     keys: "ApiKeys | None" = None,
     settings: "ServerSettings | None" = None,
     lease: float = 30.0,
     max_batch_size: int | None = None,
     batch_delay: float = 0.0,
-) -> None:
+) -> Iterator[Server]:
     """
-    Serves until the process is interrupted.
+    A pipeline that makes the jobs of a store, and the app before it.
 
     Args:
         pipe: makes the videos.
         checkpoint: where it was loaded from.
         store, data_dir: of the jobs.
         limits: what clients may ask for.
-        host, port: where to listen.
         name: of the model; None stands for that of the repository or directory.
         keys, settings: see [`~lumos_hf.serving.videos_api.create_app`].
         lease: see [`~lumos_hf.serving.job_worker.JobWorker`].
         max_batch_size: of jobs of one shape; None stands for 4 in float32, where they do not depend on each other, else 1.
         batch_delay: in seconds.
     """
-    import uvicorn
-
     from ..serving import JobRunner
     from ..serving.job_events import JobEvents
     from ..serving.job_files import JobFiles
@@ -240,9 +317,15 @@ def run_server(
     runner = JobRunner(pipe, limits, max_batch_size=batch, batch_delay=batch_delay)
     with runner, JobWorker(runner, store, files, checkpoint, lease=lease, on_end=events.ended) as worker:
         app = create_app(store, files, served, events=events, worker=worker, keys=keys, settings=settings)
-        typer.echo(f"Serving '{served.name}'; jobs are in {data_dir.resolve()}.", err=True)
-        config = uvicorn.Config(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=_GRACE)
-        uvicorn.Server(config).run()
+        yield Server(served.name, app, store, worker)
+
+
+def run_app(app: "FastAPI", host: str, port: int) -> None:
+    """Serves until the process is interrupted."""
+    import uvicorn
+
+    config = uvicorn.Config(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=_GRACE)
+    uvicorn.Server(config).run()
 
 
 def _warn_if_open(host: str, api_key_file: Path | None) -> None:

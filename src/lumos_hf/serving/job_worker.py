@@ -114,6 +114,11 @@ class JobWorker:
         """Why jobs are not taken or results not written at the moment; None if all is well."""
         return next(iter(list(self._problems.values())), None)
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether jobs are taken, written and told of; not so after `close`."""
+        return all(thread.is_alive() for thread in self._threads)
+
     def close(self) -> None:
         """Ends what runs, and gives the jobs back to the store for others or for the next start."""
         self._is_closed.set()
