@@ -2,7 +2,7 @@
 # make app       install what it needs, too, and open a page to play with:  make app ARGS="--model me/lumos-1b --port 8000"
 # make test      the whole test suite, in the same .venv;  make test-fast  what takes about a minute
 # make test-faults  what killed processes, damaged files and broken code must not get past; not part of make test
-# make demo-train  train the demo checkpoint again;  make demo-turbo  distill its turbo weights;  make demo-score  measure it;  make demo-card  its model card
+# make demo-train  train the demo checkpoint again;  make demo-turbo  distill its turbo weights, which it needs afterwards;  make demo-score  measure it;  make demo-card  its model card
 # make bench     speed and memory, into benchmarks/RESULTS.md; about half an hour
 # make quality   formatting, lint and types, read only;  make style  formatting and lint, applied
 # make lock      write requirements/ again after a change of pyproject.toml;  make lock-check  do the two fit?

@@ -244,6 +244,27 @@ def test_turbo_and_what_it_draws(approximations, checkpoint, tmp_path, capsys):
     assert all(row[4:6] == ["0.00", "0.00"] for row in rows)
 
 
+def test_the_curve_has_the_last_full_row_of_each_option(approximations, tmp_path):
+    import turbo_curve
+
+    results, picture = tmp_path / "RESULTS.md", tmp_path / "turbo.png"
+    rows = [
+        ["2026-11-01", "cpu", "held-out, 200 + 100", "old", "1.000", "1.000", "0 / 0", "1.00 (1.00-1.00)", "78.0"],
+        ["2026-12-01", "cpu", "held-out, 200 + 100", "exact", "0.990", "1.000", "0 / 0", "1.00 (1.00-1.00)", "78.0"],
+        ["2026-12-01", "cpu", "held-out, 200 + 100", "turbo", "0.900", "1.000", "9 / 0", "0.20 (0.10-0.30)", "11.0"],
+        ["2026-12-02", "cpu", "held-out, 200 + 100", "turbo", "0.960", "1.000", "6 / 0", "0.15 (0.10-0.30)", "11.0"],
+        ["2026-12-02", "cpu", "held-out, 1 + 1", "fast", "1.000", "1.000", "0 / 0", "0.47 (0.46-0.49)", "36.0"],
+    ]
+    approximations.append_rows(results, "Lossy options (approximations.py)", approximations.SCORE_COLUMNS, rows)
+    points = {point.option: point for point in turbo_curve.read_points(results, "2026-12-01")}
+    assert points.keys() == {"exact", "turbo"}
+    assert points["turbo"].time == 0.15 and points["turbo"].score == pytest.approx(292 / 300)
+    turbo_curve.main([f"--results={results}", f"--output={picture}", "--since=2026-12-01"])
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(ValueError, match="`since` must leave a row of exact decoding"):
+        turbo_curve.read_points(results, "2026-12-02")
+
+
 def test_entropies_in_bits(approximations):
     assert approximations.entropy_bits([1, 1, 1]) == 0
     assert approximations.entropy_bits(["a", "b", "a", "b"]) == 1

@@ -1,7 +1,13 @@
 # Copyright 2026 The lumos_hf authors. Licensed under the Apache License, Version 2.0.
-"""Puts the trained parts of the demo together as one checkpoint: `python examples/demo_world/assemble.py`."""
+"""
+Puts the trained parts of the demo together as one checkpoint: `python examples/demo_world/assemble.py`.
+
+Turbo weights that lie there fit the transformer that they were distilled from alone, so another one removes them:
+`make demo-turbo` distills new ones.
+"""
 
 import argparse
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -48,7 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     transformer = LumosForCausalLM.from_pretrained(args.training / "transformer", dtype=torch.bfloat16)
     vqvae = CosmosVideoTokenizer.from_pretrained(args.training / "vqvae", torch_dtype=torch.bfloat16)
+    weights = args.output / "transformer" / "model.safetensors"
+    before = weights.read_bytes() if weights.is_file() else None
     demo_pipeline(transformer, vqvae).save_pretrained(args.output)
+    if weights.read_bytes() != before:
+        shutil.rmtree(args.output / "turbo", ignore_errors=True)
     # The checkpoint comes with the package, which is its code.
     remove_model_code(args.output)
 

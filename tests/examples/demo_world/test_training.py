@@ -51,6 +51,20 @@ def test_the_trained_checkpoint_makes_a_video(checkpoint):
     assert frames[0].size == (128, 128)
 
 
+def test_turbo_weights_stay_with_the_transformer_that_they_fit(checkpoint, training, tmp_path):
+    output, turbo = tmp_path / "checkpoint", tmp_path / "checkpoint" / "turbo" / "pytorch_lora_weights.safetensors"
+    shutil.copytree(checkpoint, output)
+    turbo.parent.mkdir()
+    turbo.touch()
+    assemble.main(["--training", str(training), "--output", str(output)])
+    assert turbo.is_file()
+    refined = tmp_path / "refined"
+    shutil.copytree(training / "vqvae", refined / "vqvae")
+    shutil.copytree(training / "refined", refined / "transformer")
+    assemble.main(["--training", str(refined), "--output", str(output)])
+    assert not turbo.parent.exists()
+
+
 def test_a_finished_command_changes_nothing(checkpoint, training, capsys):
     before = contents(training)
     train_tokenizer.main(["--output", str(training / "vqvae"), "--steps", "2", "--batch-size", "2"])
