@@ -52,7 +52,9 @@ def save_picture(points: list[Point], path: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.add_subplot(xlabel="time of transformer and scheduler, exact = 1", ylabel="clips right in everything")
+    axes = figure.add_subplot(
+        xlabel="time of transformer and scheduler, exact = 1", ylabel="clips right in everything"
+    )
     for point in points:
         low, high = wilson_interval(point.score, NUM_SINGLES + NUM_PAIRS)
         axes.errorbar(point.time, point.score, [[point.score - low], [high - point.score]], fmt="o", capsize=3)
