@@ -61,6 +61,13 @@ class DistillationArguments:
             "layout from being decided first each time."
         },
     )
+    student_token_temperature: float | None = field(
+        default=None,
+        metadata={
+            "help": "Of the student's scheduler, if not the checkpoint's. Codes that are drawn at once know nothing of each "
+            "other: a lower one keeps rare ones out. It learns at the checkpoint's."
+        },
+    )
     teacher_steps: int | None = field(default=None, metadata={"help": "If not the checkpoint's."})
     teacher_guidance: float | None = field(default=None, metadata={"help": "If not the checkpoint's."})
     teacher_weight: float = field(
@@ -144,9 +151,12 @@ def build_student(transformer: nn.Module, arguments: DistillationArguments) -> t
 
 
 def student_scheduler(pipe: LumosVideoPipeline, arguments: DistillationArguments) -> MaskDecodingScheduler:
-    temperature = arguments.student_confidence_temperature
-    changes = {} if temperature is None else {"confidence_temperature": temperature}
-    return MaskDecodingScheduler.from_config(pipe.scheduler.config, **changes)
+    changes = {
+        "confidence_temperature": arguments.student_confidence_temperature,
+        "token_temperature": arguments.student_token_temperature,
+    }
+    given = {name: value for name, value in changes.items() if value is not None}
+    return MaskDecodingScheduler.from_config(pipe.scheduler.config, **given)
 
 
 def build_trainer(
@@ -157,18 +167,17 @@ def build_trainer(
     arguments: DistillationArguments,
     training_arguments: TrainingArguments,
 ) -> Trainer:
-    scheduler = student_scheduler(pipe, arguments)
     objective = FewStepObjective(
         student,
         teacher,
         guidance_scale=resolve_default("guidance_scale", arguments.teacher_guidance, pipe.config),
-        token_temperature=scheduler.config.token_temperature,
+        token_temperature=pipe.scheduler.config.token_temperature,
         teacher_weight=arguments.teacher_weight,
     )
     collator = FewStepCollator(
         pipe.transformer.config,
         pipe.tokenizer,
-        scheduler,
+        student_scheduler(pipe, arguments),
         arguments.student_steps,
         resolve_default("history_mask_ratio", None, pipe.config),
         arguments.max_targets,

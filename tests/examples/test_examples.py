@@ -204,7 +204,7 @@ def test_distill_its_own_samples(checkpoint, tmp_path):
     prompts.write_text("\n".join([PROMPT, "A blue circle waits at night.", "A red heart waits at night."]))
     output = tmp_path / "turbo"
     own = ["--prompts", str(prompts), "--sample_batch_size", "2", "--activation_checkpointing", "True"]
-    own += ["--student_confidence_temperature", "2.5"]
+    own += ["--student_confidence_temperature", "2.5", "--student_token_temperature", "0.25"]
     distill(checkpoint, output, 2, *own)
     samples = {path: path.stat().st_mtime_ns for path in (output / "samples").iterdir()}
     assert sorted(path.name for path in samples) == ["000000.npz", "000002.npz"]
@@ -220,7 +220,7 @@ def test_distill_its_own_samples(checkpoint, tmp_path):
     pipe, base = (LumosVideoPipeline.from_pretrained(checkpoint) for _ in range(2))
     pipe.load_turbo_weights(output)
     assert pipe.config.default_num_inference_steps == [2, 1] and pipe.config.default_guidance_scale == 1.0
-    assert pipe.scheduler.config.confidence_temperature == 2.5
+    assert (pipe.scheduler.config.confidence_temperature, pipe.scheduler.config.token_temperature) == (2.5, 0.25)
     base.register_to_config(default_num_inference_steps=[2, 1], default_guidance_scale=1.0)
     base.scheduler = pipe.scheduler
     assert not torch.equal(codes(pipe), codes(base))

@@ -166,7 +166,7 @@ class FewStepCollator:
 class FewStepObjective(nn.Module):
     """
     The loss of a student, in the form that a stock `Trainer` takes. With `p` the student's distribution of a code and `q`
-    the guided one of the teacher at the same state, both at the temperature at which codes are drawn, and `c` the code that
+    the guided one of the teacher at the same state, both at the temperature at which it draws codes, and `c` the code that
     the teacher had in the end:
 
         loss = -log p(c) + teacher_weight * KL(q || p)
@@ -177,7 +177,7 @@ class FewStepObjective(nn.Module):
         student: a [`LumosForCausalLM`] with an adapter of peft around it, or one of which all weights are trained.
         teacher: the checkpoint as it was; None for the student with its adapter switched off.
         guidance_scale: the teacher's.
-        token_temperature: of the scheduler; 0 counts as 1.
+        token_temperature: at which the teacher draws codes; 0 counts as 1.
         teacher_weight: 0 leaves the teacher's passes out.
     """
 

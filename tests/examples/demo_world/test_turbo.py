@@ -8,6 +8,7 @@ import turbo
 
 from lumos_hf import LumosVideoPipeline, demo_checkpoint
 from lumos_hf.evaluation.clips import caption, is_held_out, pair_specs, single_specs
+from lumos_hf.hub.lora_files import read_turbo_settings
 
 
 def test_no_caption_is_a_held_out_one():
@@ -30,3 +31,12 @@ def test_the_command_writes_weights_beside_the_checkpoint(tmp_path):
     pipe = LumosVideoPipeline.from_pretrained(model)
     pipe.load_turbo_weights()
     assert pipe.config.default_num_inference_steps == list(turbo.STUDENT_STEPS)
+    assert pipe.scheduler.config.token_temperature == turbo.STUDENT_TOKEN_TEMPERATURE
+
+
+def test_the_packaged_weights_are_of_this_command():
+    settings = read_turbo_settings(demo_checkpoint() / "turbo" / turbo.INSTALLED[0])
+    assert settings["num_inference_steps"] == list(turbo.STUDENT_STEPS) and settings["guidance_scale"] == 1.0
+    assert settings["scheduler"]["confidence_temperature"] == turbo.STUDENT_CONFIDENCE_TEMPERATURE
+    assert settings["scheduler"]["token_temperature"] == turbo.STUDENT_TOKEN_TEMPERATURE
+    assert f"{turbo.NUM_PROMPTS} clips" in (demo_checkpoint() / "turbo" / "README.md").read_text()
