@@ -91,6 +91,18 @@ def test_what_is_left_to_pytorch(layer, monkeypatch):
     assert not takes_onednn(inputs, weight)
 
 
+@torch.no_grad()
+def test_wide_products_alone_on_processors_without_avx512(layer, monkeypatch):
+    inputs = torch.randn(3, IN_FEATURES)
+    monkeypatch.setattr(onednn_linear, "_IS_ONEDNN_FASTER", False)
+    monkeypatch.setattr(onednn_linear, "_IS_ONEDNN_FASTER_IF_WIDE", True)
+    monkeypatch.setattr(onednn_linear, "_MIN_WIDE_COLUMNS", OUT_FEATURES)
+    assert takes_onednn(inputs, layer.weight) and not takes_onednn(inputs, layer.weight[1:])
+    torch.testing.assert_close(linear(inputs, layer.weight), F.linear(inputs, layer.weight))
+    monkeypatch.setattr(onednn_linear, "_IS_ONEDNN_FASTER_IF_WIDE", False)
+    assert not takes_onednn(inputs, layer.weight)
+
+
 class DoubledLinear(nn.Linear):
     def forward(self, inputs):
         return 2 * super().forward(inputs)
@@ -118,23 +130,24 @@ def test_modules_that_do_more_are_called(layer):
 
 
 @pytest.mark.parametrize(
-    ("capabilities", "is_faster"),
+    ("capabilities", "is_faster", "is_faster_if_wide"),
     (
-        ({"avx512_f": True, "cpu_name": "AMD EPYC 9B45"}, True),
-        ({"avx512_f": False, "cpu_name": "AMD EPYC 7763"}, False),
-        ({"avx512_f": True, "cpu_name": "Intel(R) Xeon(R) Platinum 8481C"}, False),
-        ({"architecture": "aarch64"}, False),
+        ({"avx512_f": True, "avx2": True, "cpu_name": "AMD EPYC 9B45"}, True, True),
+        ({"avx512_f": False, "avx2": True, "cpu_name": "AMD EPYC 7763"}, False, True),
+        ({"avx512_f": True, "avx2": True, "cpu_name": "Intel(R) Xeon(R) Platinum 8481C"}, False, False),
+        ({"architecture": "aarch64"}, False, False),
     ),
 )
-def test_the_machines_on_which_onednn_is_faster(capabilities, is_faster, monkeypatch):
+def test_the_machines_on_which_onednn_is_faster(capabilities, is_faster, is_faster_if_wide, monkeypatch):
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
-    assert onednn_linear._is_onednn_faster() == is_faster
+    assert onednn_linear._is_amd_with("avx512_f") == is_faster
+    assert onednn_linear._is_amd_with("avx2") == is_faster_if_wide
     monkeypatch.delattr(torch.cpu, "get_capabilities")
-    assert not onednn_linear._is_onednn_faster()
+    assert not onednn_linear._is_amd_with("avx512_f")
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: False)
-    assert not onednn_linear._is_onednn_faster()
+    assert not onednn_linear._is_amd_with("avx512_f")
 
 
 def with_and_without_onednn(function):
