@@ -218,6 +218,7 @@ def test_a_video_continues_a_given_one(checkpoint):
     assert Path("continued.png").read_bytes() == Path("expected.png").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -301,6 +302,7 @@ def test_a_video_goes_on_past_the_length_of_the_checkpoint_with_another_prompt(c
     assert np.array_equal(iio.imread("long.mp4", plugin="pyav"), iio.imread("expected.mp4", plugin="pyav"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -397,6 +399,7 @@ def test_options_are_checked_before_anything_is_loaded(working_directory, monkey
     assert re.search(message, error_of(PROMPT, "--model", ".", *arguments))
 
 
+@pytest.mark.slow
 def test_debug_shows_where_an_error_comes_from():
     arguments = ["generate", PROMPT, "--height", "33"]
     assert "Traceback" not in lumos_hf(*arguments).stderr
@@ -424,6 +427,7 @@ def test_old_option_names_are_still_taken(checkpoint, working_directory):
     assert (working_directory / "old.png").read_bytes() == (working_directory / "new.png").read_bytes()
 
 
+@pytest.mark.slow
 def test_empty_prompts_are_refused(checkpoint):
     assert "`prompt` must not be empty" in error_of(" ", "--model", checkpoint, "-o", "a.mp4")
 
@@ -461,6 +465,7 @@ def test_help_shows_the_commands(arguments):
 COMMANDS = [command.name or command.callback.__name__.replace("_", "-") for command in app.registered_commands]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("columns", [40, 80, 200])
 def test_every_help_page_can_be_read(command, columns):

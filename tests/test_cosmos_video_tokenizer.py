@@ -160,6 +160,7 @@ def test_equals_the_networks_of_diffusers(changes, num_frames):
             assert difference <= 1e-5 * scale, name
 
 
+@pytest.mark.slow
 def test_temporal_resampling_reaches_higher_compression():
     tokenizer = tiny_tokenizer(temporal_compression_ratio=8, spatial_compression_ratio=16)
     with torch.no_grad():
@@ -169,6 +170,7 @@ def test_temporal_resampling_reaches_higher_compression():
         assert tokenizer.decode(indices[:, :1]).shape == (1, 3, 1, 32, 48)
 
 
+@pytest.mark.slow
 def test_is_causal_in_time(tokenizer, video):
     with torch.no_grad():
         indices = tokenizer.encode(video)
@@ -181,6 +183,7 @@ def test_is_causal_in_time(tokenizer, video):
             torch.testing.assert_close(prefix, decoded[:, :, :num_frames], atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_forward_is_decode_of_encode(tokenizer, video):
     with torch.no_grad():
         torch.testing.assert_close(
@@ -188,6 +191,7 @@ def test_forward_is_decode_of_encode(tokenizer, video):
         )
 
 
+@pytest.mark.slow
 def test_gradients_reach_every_parameter_through_the_quantizer(video):
     tokenizer = tiny_tokenizer().train()
     (tokenizer(video).sample - video).abs().mean().backward()
@@ -222,6 +226,7 @@ def test_gradient_checkpointing_changes_nothing(video):
         torch.testing.assert_close(parameter.grad, expected.grad)
 
 
+@pytest.mark.slow
 def test_deepcopy_computes_the_same(tokenizer, video):
     with torch.no_grad():
         assert torch.equal(copy.deepcopy(tokenizer)(video).sample, tokenizer(video).sample)
@@ -230,6 +235,7 @@ def test_deepcopy_computes_the_same(tokenizer, video):
 # Quantizer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("levels", [(8, 8, 8, 5, 5, 5), (8, 5, 5, 5), (2, 3)])
 def test_every_index_survives_the_round_trip(levels):
     quantizer = FiniteScalarQuantizer(levels)
@@ -301,6 +307,7 @@ def test_half_precision_on_cpu(video, dtype):
     assert difference < 0.02 * decoded.float().std()
 
 
+@pytest.mark.slow
 def test_slicing_changes_nothing(video):
     tokenizer = tiny_tokenizer()
     with torch.no_grad():
@@ -451,6 +458,7 @@ def test_streaming_in_half_precision(num_cached, video):
     assert error < 1.1 * expected_error
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_cached_frames_are_not_computed_again(tokenizer):
     num_computed = []
@@ -461,6 +469,7 @@ def test_cached_frames_are_not_computed_again(tokenizer):
     assert sum(num_computed) == 13 + 1 + 2
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_streams_do_not_disturb_each_other(tokenizer):
     videos = [random_indices(tokenizer, 1, 3, 2, 3, seed=seed) for seed in (0, 1)]
@@ -507,6 +516,7 @@ def test_decode_holds_the_video_once(tmp_path):
     assert peaks[1] - peaks[0] <= 1.01 * bytes_of_pixels
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_stream_remembers_little(tokenizer):
     """Two frames per convolution over time, keys and values of one attention: no whole frames of pixels."""
@@ -546,6 +556,7 @@ def test_only_parameters_are_stored(tokenizer):
     assert set(tokenizer.state_dict()) == {name for name, _ in tokenizer.named_parameters()}
 
 
+@pytest.mark.slow
 def test_position_norm_does_not_look_elsewhere(video):
     tokenizer = silence_attention(tiny_tokenizer(norm="position"))
     video = torch.zeros(1, 3, 1, 32, 256)

@@ -92,6 +92,7 @@ def test_temporary_names_are_never_the_same(tmp_path):
     assert all(re.fullmatch(r"\.file\.[0-9a-f-]+\.partial", name) for name in names)
 
 
+@pytest.mark.slow
 def test_the_next_run_removes_what_a_killed_one_left(tmp_path):
     start(tmp_path, "os.kill(os.getpid(), 9)").wait()
     (tmp_path / ".mine.partial").write_text("mine")

@@ -38,6 +38,7 @@ def test_sizes_are_multiples_of_what_a_size_token_stands_for():
     assert SIZE_MULTIPLE == PIXELS_PER_SIZE_UNIT
 
 
+@pytest.mark.slow
 def test_imports_go_one_way():
     """The defaults, which everything else reads, need nothing of the package."""
     code = "import sys, lumos_hf.generation_defaults; sys.exit('lumos_hf.pipeline_lumos_video' in sys.modules)"

@@ -69,6 +69,7 @@ def run(code: str) -> str:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
 
+@pytest.mark.slow
 def test_importing_the_package_or_its_command_imports_no_large_library():
     large = ("torch", "transformers", "diffusers", "numpy", "PIL", "av")
     code = f"import lumos_hf.cli, sys; print([name for name in {large} if name in sys.modules])"

@@ -122,6 +122,7 @@ def test_padding_changes_nothing(model, side, attention):
         assert_close(logits[index, columns[index]], logits_of(model, input_ids=row[None])[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("padded", (False, True))
 def test_attention_implementations_agree(model, padded):
     rows = [build_row(model.config), build_row(model.config, (), 1 if padded else 2, seed=1)[: None if padded else -3]]
@@ -137,6 +138,7 @@ def test_attention_implementations_agree(model, padded):
         assert_close(logits_of(model, **inputs)[is_real], expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", ("left", "right"))
 def test_attention_without_a_cache_agrees(model, side):
     """It goes without a mask over all tokens then, if it can."""
@@ -161,6 +163,7 @@ def test_flash_attention_is_refused(model):
 # Layout
 
 
+@pytest.mark.slow
 def test_given_layout_equals_derived_layout(model):
     input_ids, attention_mask, _ = pad([build_row(model.config), build_row(model.config, (), 1)], "left")
     position_ids, frame_ids = derive_layout(input_ids, model.config, attention_mask)
@@ -173,6 +176,7 @@ def test_given_layout_equals_derived_layout(model):
     assert torch.equal(logits_of(model, inputs_embeds=embeds, attention_mask=attention_mask, **given), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attention", ("eager", "sdpa"))
 def test_with_given_layout_nothing_is_read_back(attention):
     model = LumosForCausalLM(build_config()).eval().to("meta")
@@ -195,6 +199,7 @@ def test_with_given_layout_nothing_is_read_back(attention):
     assert outputs.logits.shape == (2, FRAME, 200)
 
 
+@pytest.mark.slow
 def test_position_encodings_differ_in_frames_only():
     mm_rope = build_model()
     input_ids = build_row(mm_rope.config)[None]
@@ -452,6 +457,7 @@ def build_frozen_head_model():
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpointing", (False, True))
 @pytest.mark.parametrize("rows_per_chunk", (7, 1000))
 @pytest.mark.parametrize(
@@ -502,6 +508,7 @@ class LargestTensor(TorchDispatchMode):
         return output
 
 
+@pytest.mark.slow
 def test_training_holds_neither_masks_nor_logits_of_all_tokens(monkeypatch):
     """Nothing is larger than the queries of a layer."""
     num_codes = 640
@@ -539,6 +546,7 @@ def test_batch_without_masked_tokens_has_zero_loss_and_gradients(model):
     assert not model.lm_head.weight.grad.any()
 
 
+@pytest.mark.slow
 def test_accumulated_batches_equal_one_batch(model):
     input_ids, labels = build_training_batch(model.config)
     labels = visual_labels(labels)
@@ -554,6 +562,7 @@ def test_accumulated_batches_equal_one_batch(model):
         assert_close(parameter.grad, expected[name])
 
 
+@pytest.mark.slow
 def test_activation_checkpointing_changes_nothing(model):
     input_ids, labels = build_training_batch(model.config)
     model.train()
@@ -707,6 +716,7 @@ def test_bad_padding(model, changes, message):
 # What a stock Trainer and other libraries ask for
 
 
+@pytest.mark.slow
 def test_evaluation_gives_logits_where_labels_count(model, monkeypatch):
     monkeypatch.setitem(modeling_lumos.MAX_LOGITS_BYTES, "cpu", 7 * NUM_CODES * 4)
     input_ids, labels = build_training_batch(model.config)
@@ -795,6 +805,7 @@ def test_generate_says_what_to_call_instead(model):
     assert not model.can_generate()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ("default", "a", "b", "model", "head", "lm_head"))
 def test_adapters_of_any_name(name, tmp_path):
     """Trained, saved with the base model's directory, loaded by `AutoPeftModelForCausalLM`, merged."""
@@ -814,6 +825,7 @@ def test_adapters_of_any_name(name, tmp_path):
     assert_close(logits_of(loaded.merge_and_unload(), input_ids=input_ids), expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_two_adapters(tmp_path):
     config = LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj", "down_proj"], init_lora_weights=False)
     input_ids = build_row(build_config())[None]

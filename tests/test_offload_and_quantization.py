@@ -42,6 +42,7 @@ def codes_of(pipe):
     ).frames
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [{"offload_type": "leaf_level"}, {"offload_type": "block_level", "num_blocks_per_group": 1}]
 )
@@ -159,6 +160,7 @@ def assert_close_hidden_states(transformer, expected, limit):
     assert 0 < error < limit
 
 
+@pytest.mark.slow
 def test_torchao_int8_weights(tmp_path):
     pytest.importorskip("torchao", reason="needs the extra `quantization`")
     from torchao.quantization import Int8WeightOnlyConfig

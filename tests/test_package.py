@@ -56,6 +56,7 @@ def test_import_leaves_diffusers_for_later():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 def test_auto_classes_know_lumos(model, tmp_path):
     model.save_pretrained(tmp_path)
     input_ids = torch.tensor([[0, 8710, 9220]])
@@ -128,11 +129,13 @@ def check_lock(tmp_path: Path, replace: dict[str, tuple[str, str]]) -> subproces
     return subprocess.run([sys.executable, script], capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_the_locks_fit_pyproject(tmp_path):
     result = check_lock(tmp_path, {})
     assert (result.returncode, result.stderr) == (0, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("replace", "messages"),
     [

@@ -79,6 +79,7 @@ def test_output_types(pipe, num_frames):
     torch.testing.assert_close(pt.transpose(1, 2), (decoded / 2 + 0.5).clamp(0, 1))
 
 
+@pytest.mark.slow
 def test_pil_is_the_default_and_tuples_are_returned_on_request(pipe):
     (frames,) = pipe("a red kite", return_dict=False, **{**SMALL, "num_frames": 1})
     assert isinstance(frames[0][0], PIL.Image.Image)
@@ -97,12 +98,14 @@ def test_the_call_has_the_agreed_arguments():
     )
 
 
+@pytest.mark.slow
 def test_fixed_slice(code_pipe):
     codes = codes_of(code_pipe, input_ids=PROMPT_IDS)
     assert codes[0, 0, 0].tolist() == [42, 22, 22, 22, 44, 22, 48, 20]
     assert codes[0, -1, -1].tolist() == [42, 42, 39, 0, 14, 41, 10, 41]
 
 
+@pytest.mark.slow
 def test_random_numbers_come_from_the_generator(code_pipe):
     first, again, other = (codes_of(code_pipe, input_ids=PROMPT_IDS, seed=seed) for seed in (0, 0, 1))
     assert torch.equal(first, again)
@@ -146,6 +149,7 @@ def reference_codes(pipe, prefixes, codes, duration, fps, scale, ratio, num_step
     return codes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("negative_prefix", [[], [0, 8, 102]])
 @pytest.mark.parametrize("num_given", [0, 1, 2])
 @torch.no_grad()
@@ -165,6 +169,7 @@ def test_equals_a_loop_that_recomputes_everything(code_pipe, negative_prefix, nu
 # Prompts
 
 
+@pytest.mark.slow
 def test_prompt_text_and_header(pipe):
     with ForwardCalls(pipe.transformer) as calls:
         codes_of(pipe, "a red kite", num_frames=9, fps=3)
@@ -185,6 +190,7 @@ def test_images_are_one_frame_per_second_unless_told_otherwise(pipe):
         assert calls[0][0, -2:].tolist() == [offset + 1, token]
 
 
+@pytest.mark.slow
 def test_the_frame_rate_of_the_checkpoint_holds_for_images_too():
     pipe = build_pipeline(vqvae=None, default_fps=8)
     with ForwardCalls(pipe.transformer) as calls:
@@ -201,6 +207,7 @@ def test_a_prompt_equals_its_input_ids(pipe):
         assert torch.equal(codes_of(pipe, input_ids=input_ids), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_padding_of_input_ids_is_left_out(code_pipe, side):
     padding = [0, 0]
@@ -262,6 +269,7 @@ def test_num_videos_per_prompt(pipe):
         assert torch.equal(codes[row : row + 1], codes_of(pipe, caption, seed=seed))
 
 
+@pytest.mark.slow
 def test_given_frames_go_with_their_prompts(code_pipe):
     given = random_codes(2, 1, H, W)
     codes = codes_of(code_pipe, input_ids=[PROMPT_IDS, PROMPT_IDS], latents=given, num_videos_per_prompt=2)
@@ -279,6 +287,7 @@ def num_forward_calls(pipe, **options):
     return len(calls)
 
 
+@pytest.mark.slow
 def test_forward_passes_per_step(code_pipe):
     # Prompt, three frames of three steps, two frames into the history; twice with guidance.
     assert num_forward_calls(code_pipe, guidance_scale=1.0) == 1 + 3 * 3 + 2
@@ -358,6 +367,7 @@ def test_fast_steps_equal_plain_steps(code_pipe, guidance_scale, bytes_of_logits
     assert torch.equal(*results)
 
 
+@pytest.mark.slow
 def test_rows_may_have_different_numbers_of_undecided_codes(code_pipe):
     """None at all in one of them, and later none in any."""
 
@@ -417,6 +427,7 @@ def test_wrapped_heads_are_called_as_they_are():
     assert not torch.equal(codes, unwrapped)
 
 
+@pytest.mark.slow
 def test_quantised_heads_are_called_as_they_are():
     pipe = build_pipeline(tokenizer=None, vqvae=None)
     quantize_dynamic(pipe.transformer, {"lm_head"}, inplace=True)
@@ -515,6 +526,7 @@ def test_approximated_batches_equal_single_calls(code_pipe, name):
         assert torch.equal(batch[row : row + 1], single)
 
 
+@pytest.mark.slow
 def test_the_share_of_steps_is_one_of_the_default():
     pipe = build_pipeline(tokenizer=None, vqvae=None, default_num_inference_steps=4)
     half = {"approximations": DecodingApproximations(step_ratio=0.5), "guidance_scale": 1.0, "num_frames": 1}
@@ -523,6 +535,7 @@ def test_the_share_of_steps_is_one_of_the_default():
     assert num_forward_calls(pipe, num_inference_steps=None, guidance_scale=1.0, num_frames=1) == 1 + 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "values, num_unconditional_steps",
     [
@@ -558,6 +571,7 @@ def test_a_frame_within_the_entropy_bound_takes_one_pass(code_pipe):
     assert num_forward_calls(code_pipe, approximations=approximations) == 2 * (1 + 3 + 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps, total", [([4], 12), ([4, 1], 6), ((3, 2, 1), 6), ([1, 2, 3, 9], 6)])
 def test_steps_of_each_frame(code_pipe, steps, total):
     seen = []
@@ -573,6 +587,7 @@ def test_steps_of_each_frame(code_pipe, steps, total):
     assert (codes != UNKNOWN_CODE).all()
 
 
+@pytest.mark.slow
 def test_a_list_of_equal_steps_is_one_number(code_pipe):
     options = {"input_ids": PROMPT_IDS, "approximations": DecodingApproximations(unconditional_skip_range=2)}
     for number in (1, 3):
@@ -580,6 +595,7 @@ def test_a_list_of_equal_steps_is_one_number(code_pipe):
         assert torch.equal(*results)
 
 
+@pytest.mark.slow
 def test_steps_of_each_frame_begin_as_those_of_all(code_pipe):
     short, long = (codes_of(code_pipe, input_ids=PROMPT_IDS, num_inference_steps=steps) for steps in ([4, 1], 4))
     assert torch.equal(short[:, 0], long[:, 0]) and not torch.equal(short, long)
@@ -615,6 +631,7 @@ def test_callbacks_see_the_steps_of_complete_frames_and_may_mask_codes_again(cod
     assert (codes != UNKNOWN_CODE).all()
 
 
+@pytest.mark.slow
 def test_codes_are_decided_in_the_halton_order(code_pipe):
     order, seen = halton_order(H, W), []
 
@@ -672,18 +689,21 @@ def test_approximated_streams(pipe, changes):
 # Sizes and defaults
 
 
+@pytest.mark.slow
 def test_num_frames_is_rounded_up_with_a_warning(code_pipe, caplog):
     codes = codes_of(code_pipe, input_ids=PROMPT_IDS, num_frames=6)
     assert "`num_frames` must be 1 plus a multiple of 4: 6 is rounded up to 9." in caplog.text
     assert torch.equal(codes, codes_of(code_pipe, input_ids=PROMPT_IDS, num_frames=9))
 
 
+@pytest.mark.slow
 def test_numbers_may_be_those_of_numpy(code_pipe):
     integers = {"height": 32, "width": 64, "num_frames": 9, "fps": 4, "num_inference_steps": 3}
     numbers = {**{name: np.int64(value) for name, value in integers.items()}, "guidance_scale": np.float32(3)}
     assert torch.equal(codes_of(code_pipe, input_ids=PROMPT_IDS, **numbers), codes_of(code_pipe, input_ids=PROMPT_IDS))
 
 
+@pytest.mark.slow
 def test_defaults_come_from_the_checkpoint_or_else_from_the_official_code():
     defaults = {
         "default_height": 64,
@@ -714,6 +734,7 @@ def test_defaults_come_from_the_checkpoint_or_else_from_the_official_code():
     assert {name: resolve_default(name, None, pipe.config) for name in official} == official
 
 
+@pytest.mark.slow
 def test_components_that_do_not_fit():
     pipe = build_pipeline(vqvae=tiny_vqvae(levels=(5, 4, 2)))
     for arguments in ({"image": random_image(), "output_type": "latent"}, {"output_type": "np"}):
@@ -732,6 +753,7 @@ def encoded(pipe, *images):
         return pipe.vqvae.encode(pixels).long()
 
 
+@pytest.mark.slow
 def test_an_image_is_the_first_frame(pipe):
     image = random_image()
     codes = codes_of(pipe, "waves", image=image)
@@ -739,6 +761,7 @@ def test_an_image_is_the_first_frame(pipe):
     assert torch.equal(codes, codes_of(pipe, "waves", latents=encoded(pipe, image)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_given, num_used", [(1, 1), (4, 1), (5, 5), (8, 5), (9, 9)])
 def test_a_video_is_continued(pipe, num_given, num_used, caplog):
     clip = [random_image(seed=seed) for seed in range(num_given)]
@@ -761,6 +784,7 @@ def test_results_can_be_continued(pipe):
     assert torch.equal(from_tensor, codes_of(pipe, "waves", video=images))
 
 
+@pytest.mark.slow
 def test_the_shape_of_an_image_chooses_the_size():
     pipe = build_pipeline(default_height=64, default_width=64)
     options = {"num_frames": 1, "output_type": "pil", "num_inference_steps": 1}
@@ -791,6 +815,7 @@ def test_nothing_is_left_to_make(code_pipe):
 # Callbacks
 
 
+@pytest.mark.slow
 def test_callbacks_see_every_step(code_pipe):
     seen = []
 
@@ -809,6 +834,7 @@ def test_callbacks_see_every_step(code_pipe):
     assert torch.equal(codes, codes_of(code_pipe, input_ids=PROMPT_IDS))
 
 
+@pytest.mark.slow
 def test_callbacks_change_codes(code_pipe):
     def callback(pipe, step, timestep, callback_kwargs):
         latents = callback_kwargs["latents"].clone()
@@ -820,6 +846,7 @@ def test_callbacks_change_codes(code_pipe):
     assert (codes[:, :, 1:] != 17).any()
 
 
+@pytest.mark.slow
 def test_callbacks_that_mask_the_last_step_leave_no_gaps(code_pipe):
     def callback(pipe, step, timestep, callback_kwargs):
         return {"latents": torch.full_like(callback_kwargs["latents"], UNKNOWN_CODE)}
@@ -828,6 +855,7 @@ def test_callbacks_that_mask_the_last_step_leave_no_gaps(code_pipe):
     assert (codes != UNKNOWN_CODE).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("last_step, num_frames", [(0, 1), (4, 5), (8, 9)])
 def test_an_interrupted_call_returns_the_frames_so_far(pipe, last_step, num_frames):
     def callback(pipe, step, timestep, callback_kwargs):
@@ -885,6 +913,7 @@ def test_a_stream_gives_the_frames_of_a_call(pipe, output_type, num_given):
         np.testing.assert_array_equal(np.concatenate(parts, axis=1), expected)
 
 
+@pytest.mark.slow
 def test_the_first_pixels_come_after_one_latent_frame(pipe):
     with ForwardCalls(pipe.transformer) as calls:
         stream = pipe.stream("waves", **SMALL)
@@ -897,6 +926,7 @@ def test_the_first_pixels_come_after_one_latent_frame(pipe):
     assert len(pipe("waves", **SMALL).frames[0]) == 9
 
 
+@pytest.mark.slow
 def test_a_stream_can_be_interrupted(pipe):
     def callback(pipe, step, timestep, callback_kwargs):
         pipe._interrupt = step == 4
@@ -992,6 +1022,7 @@ def test_calls_from_inside_a_callback(code_pipe):
     assert scales == [(3.0, 9, step % 3) for step in range(9)]
 
 
+@pytest.mark.slow
 def test_a_call_does_not_touch_the_scheduler_of_the_pipeline(code_pipe):
     before = dict(vars(code_pipe.scheduler))
     codes_of(code_pipe, input_ids=PROMPT_IDS)
@@ -1030,6 +1061,7 @@ def set_guidance(*scales, name="guidance_scale"):
     return callback
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["guidance_scale", "_guidance_scale"])
 @pytest.mark.parametrize("scale", [1.0, 0.0])
 def test_a_callback_ends_guidance_and_its_cost(code_pipe, name, scale):
@@ -1097,6 +1129,7 @@ def test_guidance_set_to_nonsense_is_refused(code_pipe):
         codes_of(code_pipe, input_ids=PROMPT_IDS, callback_on_step_end=set_guidance("high"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [0.0, 0.5, 1.0])
 def test_a_scale_of_at_most_one_is_no_guidance(code_pipe, scale):
     expected = codes_of(code_pipe, input_ids=PROMPT_IDS, guidance_scale=1.0)
@@ -1104,6 +1137,7 @@ def test_a_scale_of_at_most_one_is_no_guidance(code_pipe, scale):
     assert not code_pipe.do_classifier_free_guidance
 
 
+@pytest.mark.slow
 def test_a_scheduler_with_a_step_of_its_own_is_called_by_it():
     class Last(MaskDecodingScheduler):
         """Decides all codes in the first step, on the last code."""
@@ -1116,6 +1150,7 @@ def test_a_scheduler_with_a_step_of_its_own_is_called_by_it():
     assert (codes_of(pipe, input_ids=PROMPT_IDS) == NUM_CODES - 1).all()
 
 
+@pytest.mark.slow
 def test_callbacks_get_and_replace_predictions(code_pipe):
     seen = []
 
@@ -1137,6 +1172,7 @@ def test_callbacks_get_and_replace_predictions(code_pipe):
     assert (codes == 7).sum() >= 15
 
 
+@pytest.mark.slow
 def test_no_tensor_inputs_stand_for_the_default(code_pipe):
     names = []
     codes_of(
@@ -1164,6 +1200,7 @@ def test_what_callbacks_return_is_checked(code_pipe, outputs, message):
 # Parts of a call by themselves
 
 
+@pytest.mark.slow
 def test_the_parts_of_a_call(pipe):
     image = random_image()
     size = {"height": 32, "width": 64, "num_frames": 9, "fps": 4}
@@ -1196,6 +1233,7 @@ def warnings(caplog):
     return caplog
 
 
+@pytest.mark.slow
 def test_unknown_words_are_named_once(pipe, warnings):
     for _ in range(2):
         codes_of(pipe, ["a red kite", "a purple kite sings"], num_frames=1)
@@ -1204,6 +1242,7 @@ def test_unknown_words_are_named_once(pipe, warnings):
     assert len(warnings.records) == 1
 
 
+@pytest.mark.slow
 def test_the_size_that_a_shape_chose_is_said_once(warnings):
     pipe = build_pipeline(default_height=64, default_width=64)
     options = {"num_frames": 1, "output_type": "latent", "num_inference_steps": 1}
@@ -1251,6 +1290,7 @@ def layout_tokenizer(config, is_special):
 LAYOUT_IDS = [100, 101, 102, 103, 105, 129, 130, 131, 132, 140, 199]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("token_id", LAYOUT_IDS)
 def test_special_tokens_in_prompts_are_text(token_id):
     config = tiny_config()
@@ -1287,6 +1327,7 @@ def test_a_long_prompt_is_named_with_both_lengths(pipe, code_pipe):
         codes_of(code_pipe, input_ids=[0, *[5] * 448, 102])
 
 
+@pytest.mark.slow
 def test_weights_that_give_no_numbers_are_said():
     for scheduler in (MaskDecodingScheduler(), SchedulerWithOwnStep(), MaskDecodingScheduler(0.0, 0.0)):
         pipe = build_pipeline(tokenizer=None, vqvae=None, scheduler=scheduler)
@@ -1299,6 +1340,7 @@ def test_weights_that_give_no_numbers_are_said():
 # The pipeline from its parts
 
 
+@pytest.mark.slow
 def test_defaults_stay_with_the_components():
     pipe = build_pipeline(default_height=64, default_guidance_scale=0.0)
     for again in (LumosVideoPipeline(**pipe.components), LumosVideoPipeline.from_pipe(pipe)):
@@ -1346,6 +1388,7 @@ def test_all_components_are_loaded_in_one_dtype(tmp_path):
         assert loaded.transformer.dtype == loaded.vqvae.dtype == dtype
 
 
+@pytest.mark.slow
 def test_defaults_and_left_out_components_are_saved(code_pipe, tmp_path):
     pipe = build_pipeline(tokenizer=None, vqvae=None, default_height=64, default_guidance_scale=2.5)
     pipe.save_pretrained(tmp_path)
@@ -1396,6 +1439,7 @@ def test_missing_files_are_named(pipe, tmp_path, removed, named):
         LumosVideoPipeline.from_pretrained(tmp_path)
 
 
+@pytest.mark.slow
 def test_missing_shards_are_named(pipe, tmp_path):
     pipe.save_pretrained(tmp_path, max_shard_size="20KB")
     shard = sorted((tmp_path / "transformer").glob("*.safetensors"))[1]
@@ -1404,6 +1448,7 @@ def test_missing_shards_are_named(pipe, tmp_path):
         LumosVideoPipeline.from_pretrained(tmp_path)
 
 
+@pytest.mark.slow
 def test_components_that_are_passed_need_no_files(pipe, tmp_path):
     pipe.save_pretrained(tmp_path)
     (tmp_path / "transformer" / "model.safetensors").unlink()
@@ -1432,6 +1477,7 @@ def test_sequential_offload(pipe):
     assert torch.equal(codes_of(offloaded, "waves"), codes_of(pipe, "waves"))
 
 
+@pytest.mark.slow
 def test_a_call_leaves_the_components_as_they_were(pipe):
     before = {name: tensor.clone() for name, tensor in pipe.transformer.state_dict().items()}
     config, is_training = pipe.transformer.config.to_dict(), pipe.transformer.training
@@ -1590,6 +1636,7 @@ BAD_IDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("input_ids, attention_mask, message", BAD_IDS.values(), ids=BAD_IDS.keys())
 def test_bad_input_ids(code_pipe, input_ids, attention_mask, message):
     with pytest.raises(ValueError, match=message):

@@ -165,6 +165,7 @@ def test_rows_with_different_numbers_of_known_positions_do_not_interact():
         assert torch.equal(batch[row], single[0])
 
 
+@pytest.mark.slow
 def test_generators_per_row_equal_single_calls():
     logits = make_logits(3)
     batch, _ = decode(make_scheduler(), logits, [seeded(i) for i in range(3)], num_frames=2)

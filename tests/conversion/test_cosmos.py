@@ -84,6 +84,7 @@ def test_one_archive_for_both_networks(tmp_path, weights, expected):
     assert tokenizer.config.levels == [7, 5, 5, 5, 5, 3]
 
 
+@pytest.mark.slow
 def test_unused_convolutions_may_be_absent(tmp_path, weights, unused_names, expected):
     assert set(unused_names) <= set(weights)
     used = {name: tensor for name, tensor in weights.items() if name not in unused_names}
@@ -91,6 +92,7 @@ def test_unused_convolutions_may_be_absent(tmp_path, weights, unused_names, expe
     assert_same(convert_cosmos_tokenizer(tmp_path).state_dict(), expected)
 
 
+@pytest.mark.slow
 def test_safetensors_with_and_without_config(tmp_path, source_dir, expected):
     shutil.copy(source_dir / "model.safetensors", tmp_path)
     assert_same(convert_cosmos_tokenizer(tmp_path).state_dict(), expected)
@@ -98,12 +100,14 @@ def test_safetensors_with_and_without_config(tmp_path, source_dir, expected):
     assert_same(convert_cosmos_tokenizer(str(tmp_path)).state_dict(), expected)
 
 
+@pytest.mark.slow
 def test_overrides_win_over_the_config(source_dir):
     tokenizer = convert_cosmos_tokenizer(source_dir, levels=(7, 5, 5, 5, 5, 3), norm="position", resolution=2048)
     assert tokenizer.codebook_size == 7 * 5**4 * 3
     assert tokenizer.config.norm == "position" and tokenizer.config.resolution == 2048
 
 
+@pytest.mark.slow
 def test_converted_tokenizer_saves_and_loads(tmp_path, source_dir):
     tokenizer = convert_cosmos_tokenizer(source_dir)
     assert not tokenizer.training
@@ -152,6 +156,7 @@ def test_all_misfits_are_listed(tmp_path, weights):
     assert "of the wrong shape: decoder.norm_out.norm.bias (3,) instead of (8,)" in message
 
 
+@pytest.mark.slow
 def test_used_resampling_convolutions_are_required(tmp_path, weights):
     del weights["encoder.down.0.downsample.conv1.conv3d.weight"]
     save_file(weights, tmp_path / "model.safetensors")

@@ -46,6 +46,7 @@ def test_the_config_has_the_official_values(exported, release):
     assert written == {name: official[name] for name in written}
 
 
+@pytest.mark.slow
 def test_the_text_tokenizer_is_as_it_was(exported, release):
     assert read_json(exported.text_tokenizer) == read_json(release.text_tokenizer)
     text = "A cat.<reserved08706>"
@@ -92,6 +93,7 @@ def test_trained_weights_are_exported(checkpoint, tmp_path):
     assert read_json(exported.lumos / "config.json")["torch_dtype"] == "bfloat16"
 
 
+@pytest.mark.slow
 def test_the_demo_checkpoint_has_no_official_counterpart(tmp_path):
     result = CliRunner().invoke(
         app, ["export", "--model", str(demo_checkpoint()), "--output", str(tmp_path / "release")]

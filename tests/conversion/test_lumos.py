@@ -72,6 +72,7 @@ def write_checkpoint(directory, weights, layout="model.safetensors", **config):
     (directory / layout).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}), encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_weights_are_read_from_every_layout(layout, weights, tmp_path):
     write_checkpoint(tmp_path, weights, layout)
@@ -81,6 +82,7 @@ def test_weights_are_read_from_every_layout(layout, weights, tmp_path):
     assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_converted_model_round_trips(weights, tmp_path):
     write_checkpoint(tmp_path, weights)
     model = convert_lumos_model(str(tmp_path), **OVERRIDES)
@@ -103,6 +105,7 @@ def test_config_fields_are_mapped(weights, tmp_path):
     assert not hasattr(config, "vq_config")
 
 
+@pytest.mark.slow
 def test_mm_rope_and_rope_scaling_are_mapped(tmp_path):
     config = LumosConfig(
         vocab_size=9232, hidden_size=64, intermediate_size=40, num_hidden_layers=1, num_attention_heads=2, **OVERRIDES
@@ -121,6 +124,7 @@ def test_mm_rope_and_rope_scaling_are_mapped(tmp_path):
     assert config.rope_parameters == {"rope_type": "linear", "rope_theta": 50000.0, "factor": 2.0}
 
 
+@pytest.mark.slow
 def test_dtype_follows_the_checkpoint(weights, tmp_path):
     half = {name: tensor.bfloat16() for name, tensor in weights.items()}
     write_checkpoint(tmp_path, half, torch_dtype="bfloat16")

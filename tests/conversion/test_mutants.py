@@ -117,6 +117,7 @@ def test_damaged_files(name, release, tmp_path):
     assert num_refused > NUM_MUTANTS / 10
 
 
+@pytest.mark.slow
 def test_damaged_pickles(tmp_path, golden_lumos):
     path = tmp_path / "pytorch_model.bin"
     weights = {name: tensor[:2].clone() for name, tensor in load_file(golden_lumos / "model.safetensors").items()}

@@ -74,6 +74,7 @@ def convert(*arguments):
     return CliRunner().invoke(app, ["convert", *map(str, arguments)], env={"COLUMNS": "80"})
 
 
+@pytest.mark.slow
 def test_the_help_page_lists_the_checkpoints():
     page = convert("--help")
     assert page.exit_code == 0
@@ -197,6 +198,7 @@ def test_plans_name_the_options_too(arguments, name, tmp_path):
     assert names == [name, "`--cosmos`", "`--text-tokenizer`"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [[OFFICIAL_REPOSITORY, "--checkpoint", NAMES[0]], ["--lumos", "someone/else"]])
 def test_without_a_network(arguments, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")

@@ -49,6 +49,7 @@ def pipe(checkpoint):
 # What a converted release computes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["text_only", "t2v_1f", "t2v_3f"])
 def test_logits_are_those_of_the_official_code(pipe, golden_lumos, case):
     tensors = load_file(golden_lumos / "cases.safetensors")
@@ -88,6 +89,7 @@ def test_generated_codes_are_those_of_the_official_code(pipe, golden, case):
     assert torch.equal(result, codes(tensors["final_ids"][:-1]))
 
 
+@pytest.mark.slow
 def test_reconstructions_are_those_of_the_official_code(pipe, golden_cosmos):
     """From codes, since the release made for these tests numbers them otherwise."""
     tensors = load_file(golden_cosmos / "cases.safetensors")
@@ -136,6 +138,7 @@ def test_a_release_with_all_codes(golden_cosmos, tmp_path):
 # What is written
 
 
+@pytest.mark.slow
 def test_weights_and_configs_are_those_of_the_parts_alone(checkpoint, release, tmp_path):
     layout = {"visual_token_offset": VISUAL_TOKEN_OFFSET, "visual_vocab_size": NUM_CODES}
     for part, converted in (
@@ -526,6 +529,7 @@ SHARDS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "break_release",
     [*BREAKAGES, *map(names_shards, SHARDS)],
@@ -565,6 +569,7 @@ def test_what_is_there_is_not_overwritten(release, tmp_path):
 # A full disk
 
 
+@pytest.mark.slow
 def test_too_little_space_is_told_before_anything_is_written(release, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()

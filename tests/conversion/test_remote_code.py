@@ -59,6 +59,7 @@ def test_the_code_is_that_of_the_package(exported):
     assert "PipelineRepositoryMixin:" in (exported / "lumos_video_pipeline.py").read_text()
 
 
+@pytest.mark.slow
 def test_the_code_is_complete_and_needs_little(exported):
     subprocess.run([sys.executable, "-m", "ruff", "check", "--isolated", "--select", "F", exported], check=True)
     for file in exported.glob("*/*.py"):
@@ -69,6 +70,7 @@ def test_the_code_is_complete_and_needs_little(exported):
         assert {name.partition(".")[0] for name in names} <= AVAILABLE | set(sys.stdlib_module_names), file
 
 
+@pytest.mark.slow
 def test_stand_ins_take_the_place_of_definitions():
     code = bundle(LumosVideoPipeline, "class PipelineRepositoryMixin:\n    marker = 1\n")
     assert code.count("class PipelineRepositoryMixin") == 1 and "marker = 1" in code
@@ -89,6 +91,7 @@ def test_the_output_must_be_new_and_the_source_complete(tmp_path):
     assert [file.name for file in tmp_path.rglob("*")] == ["mine", "notes.txt"]
 
 
+@pytest.mark.slow
 def test_only_files_of_the_checkpoint_are_copied(tmp_path):
     source = tmp_path / "source"
     shutil.copytree(demo_checkpoint(), source)
@@ -119,6 +122,7 @@ def test_links_are_not_followed(tmp_path, name):
     assert not (tmp_path / "output").exists()
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path):
     arguments = ["export-remote-code", "--model", str(demo_checkpoint()), "--output", str(tmp_path / "new")]
     assert CliRunner().invoke(app, arguments).exit_code == 0

@@ -246,6 +246,7 @@ def test_tensors_fit_their_records(tmp_path, old, new):
         read_tensors(tmp_path / "encoder.jit")
 
 
+@pytest.mark.slow
 def test_compressed_records_are_refused(tmp_path):
     """A zip bomb has to be compressed."""
     path = tmp_path / "encoder.jit"
@@ -257,6 +258,7 @@ def test_compressed_records_are_refused(tmp_path):
         read_tensors(path)
 
 
+@pytest.mark.slow
 def test_endless_names_are_refused(tmp_path):
     """Forty modules that hold the next one twice: a million million names in 2 kB."""
     save_archive({"weight": torch.ones(2)}, tmp_path / "encoder.jit")

@@ -126,6 +126,7 @@ def dataset_folder(tmp_path):
     return tmp_path / "set"
 
 
+@pytest.mark.slow
 def test_rows_of_a_data_set_are_clips(dataset_folder):
     clips = list_clips(dataset_folder)
     assert captions(clips) == [("train/0", "red"), ("train/1", None)]

@@ -174,6 +174,7 @@ def counts(frames):
     return (left + 16 * right).astype(int).tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rate", "num_frames", "step"),
     [

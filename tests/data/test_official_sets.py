@@ -97,6 +97,7 @@ def without_source(row):
     return {name: value for name, value in row.items() if name not in ("source", "source_sha256")}
 
 
+@pytest.mark.slow
 def test_rows_are_what_training_sees(official, tmp_path):
     summary = import_tokenized_dataset(official, tmp_path / "output")
     assert (summary.num_rows, summary.skipped) == (4, ())
@@ -126,6 +127,7 @@ def test_sets_are_found_by_any_of_their_parts(official, tmp_path, place):
     assert [row["clip"] for row in rows(tmp_path / "output")] == list(range(expected))
 
 
+@pytest.mark.slow
 def test_several_sets_have_weights(official, tmp_path):
     write_set(tmp_path / "official" / "other", (1,) * 10, prefix="data/other")
     mixture = tmp_path / "official" / "mixture.yaml"
@@ -159,6 +161,7 @@ def test_processes_share_the_work_and_runs_go_on(official, tmp_path):
         import_tokenized_dataset(official, shared, clips_per_shard=1, seconds=3)
 
 
+@pytest.mark.slow
 def test_the_way_out_and_in_again_changes_nothing(official, tmp_path):
     import_tokenized_dataset(official, tmp_path / "whole", seconds=None)
     assert export_tokenized_dataset(tmp_path / "whole", tmp_path / "out", path_prefix="somewhere/out") == 4
@@ -328,6 +331,7 @@ def run(*arguments):
     return CliRunner().invoke(app, [*map(str, arguments)])
 
 
+@pytest.mark.slow
 def test_the_commands_tell_what_they_did(official, tmp_path):
     shutil.copy(official / "1-in-1/files/1.pkl", official / "1-in-1/files/3.pkl")
     result = run("import-tokenized", official, "-o", tmp_path / "output", "--seconds", 2, "--fps", 12)

@@ -199,6 +199,7 @@ def test_rows_say_what_they_are(clips, whole):
     assert square["caption"] == (clips / "0000.txt").read_text().strip()
 
 
+@pytest.mark.slow
 def test_codes_are_those_of_the_video_tokenizer(clips, whole):
     vqvae = CosmosVideoTokenizer.from_pretrained(demo_checkpoint(), subfolder="vqvae", torch_dtype=torch.float32)
     with PIL.Image.open(clips / "0004.png") as image, torch.no_grad():
@@ -207,6 +208,7 @@ def test_codes_are_those_of_the_video_tokenizer(clips, whole):
     np.testing.assert_array_equal(row["codes"], expected)
 
 
+@pytest.mark.slow
 def test_rows_are_features_of_the_collator(whole):
     config = LumosConfig.from_pretrained(demo_checkpoint(), subfolder="transformer")
     collator = DataCollatorForDiffusionForcing(config, demo_text_tokenizer(), prompt_drop_probability=0)
@@ -217,6 +219,7 @@ def test_rows_are_features_of_the_collator(whole):
     assert list(BucketBatchSampler(dataset)) == list(BucketBatchSampler(list(dataset)))
 
 
+@pytest.mark.slow
 def test_a_set_can_be_loaded_by_its_folder(whole):
     assert datasets.load_dataset(str(whole[0]), split="train").to_list() == rows(whole[0])
 
@@ -285,6 +288,7 @@ def test_a_shard_without_its_record_is_made_again(few_clips, tmp_path):
     assert not leftover.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -300,6 +304,7 @@ def test_a_run_with_other_settings_does_not_go_on(few_clips, few_output, setting
     assert rows(few_output) == before
 
 
+@pytest.mark.slow
 def test_a_run_with_another_video_tokenizer_does_not_go_on(few_clips, few_output, tmp_path):
     model = shutil.copytree(demo_checkpoint(), tmp_path / "model")
     vqvae = CosmosVideoTokenizer.from_pretrained(model, subfolder="vqvae")
@@ -311,6 +316,7 @@ def test_a_run_with_another_video_tokenizer_does_not_go_on(few_clips, few_output
         tokenize_dataset(few_clips, model, few_output, **SETTINGS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -327,6 +333,7 @@ def test_a_run_with_other_data_does_not_go_on(few_clips, few_output, tmp_path, n
         tokenize(data, few_output)
 
 
+@pytest.mark.slow
 def test_other_folders_are_left_alone(few_clips, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("important")
@@ -335,6 +342,7 @@ def test_other_folders_are_left_alone(few_clips, tmp_path):
     assert file_names(tmp_path / "mine") == ["thesis.tex"]
 
 
+@pytest.mark.slow
 def test_sets_of_another_video_tokenizer_are_refused(whole):
     output, _ = whole
     vqvae = CosmosVideoTokenizer.from_pretrained(demo_checkpoint(), subfolder="vqvae")
@@ -418,6 +426,7 @@ def test_the_command_shares_the_work_by_rank(few_clips, tmp_path, monkeypatch):
         assert message in lumos_hf(*arguments).stdout
 
 
+@pytest.mark.slow
 def test_the_command_tells_bad_data_in_one_line(tmp_path):
     (tmp_path / "clips.csv").write_text("file,caption\n")
     result = lumos_hf(tmp_path / "clips.csv", "-o", tmp_path / "output")
@@ -565,6 +574,7 @@ def test_of_several_beginnings_with_other_data_one_wins(tmp_path):
         assert sorted(process.exitcode for process in processes) == [0, 0, 3, 3]
 
 
+@pytest.mark.slow
 def test_captions_never_turn_into_layout(few_clips, tmp_path):
     model = shutil.copytree(demo_checkpoint(), tmp_path / "model")
     config = json.loads((model / "transformer" / "config.json").read_text())
@@ -608,6 +618,7 @@ def test_other_bad_arguments_are_refused_before_any_work(few_clips, tmp_path, se
     assert not (tmp_path / "output").exists()
 
 
+@pytest.mark.slow
 def test_official_frames_are_a_setting(few_clips, few_output, tmp_path):
     output = tmp_path / "output"
     summary = tokenize_dataset(

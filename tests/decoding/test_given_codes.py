@@ -41,6 +41,7 @@ def test_everything_but_one_code_is_given(either_pipe, place):
     assert 0 <= codes[(0, *place)] < NUM_CODES
 
 
+@pytest.mark.slow
 def test_all_that_is_given_stays(either_pipe):
     latents = with_holes(random_codes(3, T, H, W), 0.5)
     codes = codes_of(either_pipe, input_ids=ROWS, latents=latents)
@@ -49,6 +50,7 @@ def test_all_that_is_given_stays(either_pipe):
     assert (codes != UNKNOWN_CODE).all()
 
 
+@pytest.mark.slow
 def test_nothing_given_is_a_plain_call(either_pipe):
     plain = codes_of(either_pipe, input_ids=PROMPT_IDS)
     for num_frames in (1, T):
@@ -124,6 +126,7 @@ def test_steps_keep_their_share_of_the_codes_to_make(code_pipe):
     assert left == [14, 11, 6, 0]
 
 
+@pytest.mark.slow
 def test_streams_with_given_codes(code_pipe):
     options = {"input_ids": PROMPT_IDS, "latents": with_holes(random_codes(1, T, H, W), 0.5)}
     expected = codes_of(code_pipe, **options)

@@ -33,6 +33,7 @@ def given_codes(pipe):
         return pipe.encode_video(pipe.video_processor.preprocess_video(VIDEO, HEIGHT, WIDTH))
 
 
+@pytest.mark.slow
 def test_every_touched_code_is_made_again_and_no_other(pipe):
     """Rows 9 to 14 lie in codes of row 1, columns 20 to 39 in those of columns 2 to 4."""
     made = []
@@ -48,6 +49,7 @@ def test_every_touched_code_is_made_again_and_no_other(pipe):
     assert {(row, column) for _, _, row, column in differing.tolist()} <= {(1, 2), (1, 3), (1, 4)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output_type", ["pil", "np", "pt"])
 def test_pixels_outside_are_those_of_the_input(pipe, output_type):
     frames = edited(pipe, output_type=output_type)
@@ -88,6 +90,7 @@ def test_streams_and_sessions_of_edits(pipe, tmp_path):
     assert torch.equal(torch.cat([first, *rest], dim=1), expected)
 
 
+@pytest.mark.slow
 def test_edits_that_roll_keep_the_pixels_outside(pipe):
     frames = edited(pipe, output_type="pil", temporal_tile_size=5, temporal_overlap=1)[0]
     outside = blend_weights(torch.from_numpy(np.asarray(MASK) > 0)[None, None], 4)[0, 0].numpy() == 0
@@ -96,6 +99,7 @@ def test_edits_that_roll_keep_the_pixels_outside(pipe):
         np.testing.assert_array_equal(np.asarray(frame)[outside], np.asarray(source)[outside])
 
 
+@pytest.mark.slow
 def test_an_image_is_edited_and_may_move_afterwards(pipe):
     image = edited(pipe, video=None, image=VIDEO[0])[0]
     assert len(image) == 1
@@ -155,6 +159,7 @@ def test_a_batch_equals_single_calls_for_unlike_masks(pipe):
 # Strength
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strength", [0.0, 0.25, 1.0])
 def test_strength_is_the_share_of_codes_that_are_made_again(pipe, strength):
     given = random_codes(1, 3, H, W)
@@ -178,6 +183,7 @@ def test_strength_is_the_share_of_codes_that_are_made_again(pipe, strength):
         assert made == [5, 0] * 3
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_strength_keeps_the_codes_that_the_model_expects(code_pipe):
     """What it would have made itself stays before what it would not."""
@@ -195,6 +201,7 @@ def test_strength_keeps_the_codes_that_the_model_expects(code_pipe):
     assert chosen[0, 0].all() and chosen.sum() == W
 
 
+@pytest.mark.slow
 def test_strength_of_a_video_costs_a_pass_per_frame(pipe):
     with ForwardCalls(pipe.transformer) as calls:
         edited(pipe, mask=None, strength=0.5, guidance_scale=1.0, output_type="latent")
@@ -205,6 +212,7 @@ def test_strength_of_a_video_costs_a_pass_per_frame(pipe):
 # Outpainting
 
 
+@pytest.mark.slow
 def test_outpainting_keeps_the_clip_and_makes_the_rest(pipe):
     canvas, mask = outpainting_canvas(VIDEO, 64, 96)
     frames = edited(pipe, video=canvas, mask=mask, height=64, width=96)[0]

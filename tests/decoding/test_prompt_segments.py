@@ -43,6 +43,7 @@ def test_segments_stand_for_the_prompt(pipe):
     assert torch.equal(codes_of(pipe, prompt_segments=segments((0, "waves"), (4, "waves"))), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("switch", [1, 2])
 def test_after_a_switch_a_video_is_what_a_fresh_call_makes_of_its_beginning(pipe, switch):
     """To the bit: with frames as they are given, a switch is a call with the new prompt and these frames."""
@@ -54,6 +55,7 @@ def test_after_a_switch_a_video_is_what_a_fresh_call_makes_of_its_beginning(pipe
     assert torch.equal(switched, fresh)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_logits_after_a_switch_are_those_of_a_fresh_pass(pipe):
     """Over the same tokens: the new prompt, the history as it is masked, the frame in hand."""

@@ -26,6 +26,7 @@ def test_up_to_a_sequence_nothing_changes(code_pipe):
     assert torch.equal(rolled[:, :3], expected)
 
 
+@pytest.mark.slow
 def test_after_a_join_the_latest_frames_are_given(code_pipe):
     """What follows is what a call makes of them, from the same random numbers."""
     generator = generators(0)[0]

@@ -56,6 +56,7 @@ def test_rewinding_gives_the_same_frames_again(pipe, count):
     assert torch.equal(take(session, count), first)
 
 
+@pytest.mark.slow
 def test_rewinding_computes_nothing_again(code_pipe):
     session = open_session(code_pipe, None, input_ids=PROMPT_IDS, output_type="latent", temporal_tile_size=25)
     take(session, 3)
@@ -108,6 +109,7 @@ def test_a_saved_session_goes_on_to_the_same_bits(pipe, tmp_path, num_frames):
     assert torch.equal(loaded.codes, unbroken.codes)
 
 
+@pytest.mark.slow
 def test_steps_of_each_frame_in_files_and_on_the_way_back(code_pipe, tmp_path):
     approximations = DecodingApproximations(entropy_bound=8.0)
     options = {"num_inference_steps": (3, 1, 2), "approximations": approximations, "output_type": "latent"}
@@ -159,6 +161,7 @@ def test_sessions_of_codes_with_ids_and_given_codes_are_saved(code_pipe, tmp_pat
     assert (expected[:, :4][latents != UNKNOWN_CODE] == 7).all()
 
 
+@pytest.mark.slow
 def test_guidance_may_be_set(code_pipe):
     options = {"input_ids": PROMPT_IDS, "output_type": "latent"}
     session = open_session(code_pipe, None, **options)
@@ -167,6 +170,7 @@ def test_guidance_may_be_set(code_pipe):
     assert torch.equal(take(session, 2), expected)
 
 
+@pytest.mark.slow
 def test_without_a_generator_a_session_has_its_own(code_pipe):
     def codes():
         torch.manual_seed(3)
@@ -192,6 +196,7 @@ def test_rewinds_too_far(code_pipe):
     assert session.num_latent_frames == 1
 
 
+@pytest.mark.slow
 def test_files_that_are_no_session_of_this_checkpoint(code_pipe, tmp_path):
     session = open_session(code_pipe, None, input_ids=PROMPT_IDS, output_type="latent")
     take(session, 1)

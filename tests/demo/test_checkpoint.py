@@ -75,6 +75,7 @@ def test_most_characters_that_start_elsewhere_go_on(pipe, title, least):
     assert summarise(task.specs, [observe(clip) for clip in clips], truth)["all"] >= least
 
 
+@pytest.mark.slow
 def test_the_known_words_are_those_of_the_text_tokenizer(pipe):
     words = {word for phrases in known_words().values() for phrase in phrases for word in phrase.split()}
     vocabulary = pipe.tokenizer.get_vocab()

@@ -56,6 +56,7 @@ def samples_in(directory):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [40, 200])
 @pytest.mark.parametrize("command", ["geneval", "vbench-t2v", "vbench-i2v", "demo", "report"])
 def test_every_help_page_can_be_read(command, columns):
@@ -216,6 +217,7 @@ def test_the_output_of_another_checkpoint_is_refused(tmp_path, checkpoint, genev
     assert "`--output` must be a new directory or that of the same run" in message and "revision" in message
 
 
+@pytest.mark.slow
 def test_a_directory_with_other_files_is_refused(tmp_path, geneval):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.png").touch()

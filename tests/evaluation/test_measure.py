@@ -43,6 +43,7 @@ def test_wrong_prompts_score_chance(observed):
     assert scores["colour"] < 0.45
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("motion", [motion for motion in MOTIONS if motion != "right"])
 def test_another_motion_is_told_apart(motion):
     other = next(spec for spec in single_specs() if spec.motion == motion)
@@ -65,6 +66,7 @@ def test_an_empty_scene_has_no_characters():
     assert not judge(SPEC, seen)["count"]
 
 
+@pytest.mark.slow
 def test_layouts_of_true_clips():
     spec = ClipSpec((("square", "red"),), "sea", motion="still", start=(48, 80))
     for is_mirrored in (False, True):
@@ -78,6 +80,7 @@ def test_layouts_of_true_clips():
     assert layout(empty) == Layout(True, None, 0)
 
 
+@pytest.mark.slow
 def test_noise_does_not_count_as_a_constant_background():
     clip = draw_clip(SPEC)
     noise = np.random.default_rng(0).integers(-20, 20, clip.shape)
@@ -86,6 +89,7 @@ def test_noise_does_not_count_as_a_constant_background():
     assert observe(noisy).background == "snow"
 
 
+@pytest.mark.slow
 def test_a_jumpy_path_has_more_jerk():
     clip = draw_clip(SPEC)
     assert observe(clip[[0, 4, 1, 5, 2, 6, 3, 7, 8]]).jerk > 10 * observe(clip).jerk

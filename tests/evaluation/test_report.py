@@ -58,6 +58,7 @@ def test_the_report_of_vbench_i2v_names_the_dimensions_of_i2vbench(tmp_path):
     assert "**quality**" in text and "**total**" not in text
 
 
+@pytest.mark.slow
 def test_the_report_of_geneval(tmp_path):
     run = make_run(tmp_path / "run", "geneval")
     lines = [

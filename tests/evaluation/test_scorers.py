@@ -36,6 +36,7 @@ def repository(tmp_path):
     return tmp_path / "repository"
 
 
+@pytest.mark.slow
 def test_a_scorer_that_dies_leaves_what_others_wrote(tmp_path, repository):
     samples, scores = tmp_path / "samples", tmp_path / "scores"
     samples.mkdir()

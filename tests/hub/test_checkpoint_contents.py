@@ -41,6 +41,7 @@ def refusal(checkpoint) -> str:
     return str(error.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [TRANSFORMER, VQVAE])
 def test_missing_tensors_are_named(checkpoint, name):
     weights = load_file(checkpoint / name)
@@ -56,6 +57,7 @@ def test_an_empty_file_of_weights_is_refused(checkpoint, name):
     assert f"{name}' must have every tensor of the model" in refusal(checkpoint)
 
 
+@pytest.mark.slow
 def test_missing_tensors_of_a_shard_are_named(checkpoint):
     pipe = LumosVideoPipeline.from_pretrained(checkpoint)
     pipe.save_pretrained(checkpoint, max_shard_size="100KB")
@@ -98,6 +100,7 @@ def test_truncated_weights_are_named(checkpoint, name, share):
     assert f"{name}' is no safetensors file that can be read" in refusal(checkpoint)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [b"", b"[]", b"\xff", b'{"a":', b"[" * 100_000])
 def test_json_that_is_none_is_named(checkpoint, damage):
     names = json_files(checkpoint)

@@ -55,6 +55,7 @@ def loras(pipe, tmp_path):
     return tmp_path / "first", tmp_path / "second"
 
 
+@pytest.mark.slow
 def test_differences_of_adapters_are_added_up_by_weight(pipe, loras):
     before = copy.deepcopy(pipe.transformer)
     for name, directory in zip("ab", loras, strict=True):
@@ -80,6 +81,7 @@ def logits_with_nothing(pipe) -> torch.Tensor:
     return logits(pipe)
 
 
+@pytest.mark.slow
 def test_a_scale_for_a_while_multiplies_that_of_the_adapters(pipe, loras):
     pipe.load_lora_weights(loras[0], adapter_name="a")
     pipe.set_adapters("a", 0.25)
@@ -157,6 +159,7 @@ def test_hot_swaps(pipe, loras, tmp_path):
     assert torch.allclose(logits(pipe), expected[2], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_trained_rows_come_and_go_with_their_adapter(pipe, tmp_path):
     before = logits(pipe)
     names = pipe.transformer.state_dict().keys()
@@ -174,6 +177,7 @@ def test_trained_rows_come_and_go_with_their_adapter(pipe, tmp_path):
     assert list(pipe.transformer.get_input_embeddings().children()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -212,6 +216,7 @@ def test_configurations_that_do_not_fit_or_do_more_are_refused(pipe, loras, chan
     assert torch.equal(logits_with_nothing(pipe), before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b'{"r": ', b"[" * 100_000])
 def test_configurations_that_are_none_are_refused(pipe, loras, content):
     (loras[0] / "adapter_config.json").write_bytes(content)
@@ -230,6 +235,7 @@ def test_no_code_in_pickled_weights_is_run(pipe, tmp_path):
     assert not (tmp_path / "attacked").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(4, 3), (64, 4, 1), ()])
 def test_tensors_of_another_shape_or_kind_are_refused(pipe, loras, shape):
     file = loras[0] / "adapter_model.safetensors"
@@ -242,6 +248,7 @@ def test_tensors_of_another_shape_or_kind_are_refused(pipe, loras, shape):
     assert pipe.get_list_adapters() == {}
 
 
+@pytest.mark.slow
 def test_state_dicts_of_given_layers(pipe, loras, tmp_path):
     from peft import get_peft_model_state_dict
 

@@ -121,6 +121,7 @@ def check_harmless(card: ModelCard, expected: list[str]) -> None:
     compile(card.text.split("```python\n")[1].split("```")[0], "card", "exec")
 
 
+@pytest.mark.slow
 def test_the_command(lora):
     arguments = ["card", "--model", str(lora), "--name", "me/star", "--base-model", "me/base", "--tag", "star"]
     result = CliRunner().invoke(app, arguments)

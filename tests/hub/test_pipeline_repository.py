@@ -51,6 +51,7 @@ def test_the_code_of_the_model_is_saved_at_the_root(pipe, tmp_path):
     assert "auto_map" not in json.loads((tmp_path / "transformer" / "config.json").read_text())
 
 
+@pytest.mark.slow
 def test_the_model_alone_is_saved_with_its_code(pipe, tmp_path):
     pipe.transformer.save_pretrained(tmp_path)
     assert python_files(tmp_path) == CODE
@@ -63,6 +64,7 @@ def test_the_base_model_alone_is_no_causal_model(tmp_path):
     assert json.loads((tmp_path / "config.json").read_text())["auto_map"] == auto_map
 
 
+@pytest.mark.slow
 def test_weights_may_lack_the_variant(pipe, tmp_path):
     pipe.save_pretrained(tmp_path, variant="bf16")
     assert missing_files(tmp_path) == ["transformer/model.safetensors", "vqvae/diffusion_pytorch_model.safetensors"]

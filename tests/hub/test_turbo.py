@@ -93,6 +93,7 @@ def test_the_folder_of_the_checkpoint_is_the_default(tmp_path):
     assert torch.equal(codes_of(pipe, **call), codes_of(again, **call))
 
 
+@pytest.mark.slow
 def test_the_card_says_what_they_want(weights):
     text = (weights / "README.md").read_text()
     assert "`num_inference_steps=[3, 1]`** (per latent frame, the last number going on)" in text
@@ -103,6 +104,7 @@ def test_the_card_says_what_they_want(weights):
     assert json.loads((weights / "scheduler" / "scheduler_config.json").read_text())["token_temperature"] == 0.8
 
 
+@pytest.mark.slow
 def test_other_weights_do_not_say_what_they_want(weights):
     save_file(load_file(weights / FILE), weights / FILE)
     with pytest.raises(ValueError, match="`source` must have weights that say how many steps they want"):

@@ -116,6 +116,7 @@ def assert_equal_batches(batches, expected):
     assert all(torch.equal(*pair) for pair in zip(batches, expected, strict=True))
 
 
+@pytest.mark.slow
 def test_processes_share_the_batches(clips, config):
     whole = prepare_data_loader(make_loader(clips, config))
     shares = [

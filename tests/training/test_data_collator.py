@@ -288,6 +288,7 @@ def test_every_row_has_a_label(config):
     assert num_labels.min() == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attention", ("sdpa", "eager"))
 def test_images_and_videos_in_one_batch_have_the_loss_of_each_alone(config, attention):
     model = LumosForCausalLM._from_config(config, attn_implementation=attention).double().eval()

@@ -42,6 +42,7 @@ def shown_frames(batch, row, name="input_ids"):
     return codes_from_frame_ids(ids[start:].view(-1, frame_length(H, W)), H, W, build_pipeline().transformer.config)
 
 
+@pytest.mark.slow
 def test_counts_are_those_of_decoding(pipe):
     seen = []
 
@@ -129,6 +130,7 @@ def with_adapter(pipe, scale=1.0):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
 @pytest.mark.parametrize("weight", [0.0, 0.7])
 def test_the_loss_by_hand(pipe, guidance_scale, weight):
@@ -155,6 +157,7 @@ def test_the_loss_by_hand(pipe, guidance_scale, weight):
     torch.testing.assert_close(copied, loss)
 
 
+@pytest.mark.slow
 def test_what_is_trained_and_saved_is_the_adapter(pipe):
     objective = FewStepObjective(with_adapter(pipe), guidance_scale=2.0)
     objective(**make_collator(pipe)([make_feature()]))["loss"].backward()
@@ -170,6 +173,7 @@ def test_what_is_trained_and_saved_is_the_adapter(pipe):
         objective.load_state_dict(saved)
 
 
+@pytest.mark.slow
 def test_a_teacher_of_its_own_is_neither_trained_nor_saved(pipe):
     objective = FewStepObjective(copy.deepcopy(pipe.transformer), pipe.transformer, guidance_scale=2.0)
     before = copy.deepcopy(pipe.transformer.state_dict())

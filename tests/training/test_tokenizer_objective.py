@@ -17,6 +17,7 @@ def vqvae():
     )
 
 
+@pytest.mark.slow
 def test_gradients_reach_encoder_and_decoder_through_the_quantizer(vqvae):
     video = torch.rand(2, 3, 5, 16, 16) * 2 - 1
     TokenizerObjective(vqvae)(video)["loss"].backward()
@@ -24,6 +25,7 @@ def test_gradients_reach_encoder_and_decoder_through_the_quantizer(vqvae):
     assert vqvae.decoder.conv_out.parameters().__next__().grad.abs().sum() > 0
 
 
+@pytest.mark.slow
 def test_errors_in_the_foreground_weigh_more(vqvae):
     objective = TokenizerObjective(vqvae, gradient_weight=0.0)
     error = torch.zeros(1, 3, 5, 16, 16)

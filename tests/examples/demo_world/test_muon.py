@@ -70,6 +70,7 @@ def test_frozen_parameters_are_left_out():
     assert sum(len(group["params"]) for group in optimizer.param_groups) == 2
 
 
+@pytest.mark.slow
 def test_it_learns():
     net = Net()
     before = loss_of(net).item()

@@ -11,6 +11,7 @@ from lumos_hf.evaluation.clips import caption, is_held_out, pair_specs, single_s
 from lumos_hf.hub.lora_files import read_turbo_settings
 
 
+@pytest.mark.slow
 def test_no_caption_is_a_held_out_one():
     import random
 
