@@ -30,10 +30,12 @@ CALL = {"num_frames": 5, "num_inference_steps": 12}
 NUM_JOBS = 24
 _REPLICA = "ray::ServeReplica:default:lumos"
 # Ray gives up on a proxy that a busy machine starts slowly, and its workers are nicer than others.
-_BUSY_MACHINE = {
+_ENVIRONMENT = {
     "RAY_worker_niceness": "0",
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
     "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
+    # Its sockets want a short path, which what pytest makes is not.
+    "RAY_TMPDIR": "/tmp",
 }
 _SERVE = """
 import json, sys
@@ -52,7 +54,7 @@ def serving(log, **arguments):
     """The address of an application that is ready."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    environment = {**os.environ, **_BUSY_MACHINE, "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, **_ENVIRONMENT, "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", _SERVE, str(port), json.dumps(arguments)]
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
