@@ -5,48 +5,57 @@ Where the processor's time goes while a video is decoded, against the least that
     python benchmarks/decode_profile.py              # configurations V and P, float32
     python benchmarks/decode_profile.py P --dtype bfloat16
 
-Options are those of decode.py; CPU only. The floor of matrix products and attention is the larger of two times: that of
-their operations at the rate of one large product, and that of reading their right-hand sides once per call at the rate of
-reading memory; both rates are measured in the same run. The rest has no floor: in principle it could be fused away.
+Options are those of decode.py; CPU only. The floor is the time of the same matrix products alone, those of attention among
+them: each shape by the fastest of what PyTorch brings for it, measured in the same run. That is its own choice, oneDNN, and
+oneDNN with a weight that was packed beforehand, which would have to be held twice. The rest has no floor: in principle it
+could be fused away.
 """
 
 import argparse
 import math
+import statistics
 import time
 from collections.abc import Callable
+from functools import cache
 
 import torch
+import torch.nn.functional as F
 from decode import ours, parse_arguments
-from measure import build_model, prompt
+from measure import build_model, device_name, prompt, seconds
 from results import table
 from torch.profiler import ProfilerActivity, profile
 
 from lumos_hf import LumosConfig
-from lumos_hf.onednn_linear import linear
+from lumos_hf.onednn_linear import product
 
 
-COLUMNS = ("work", "ms", "share", "GFLOP", "floor ms")
+COLUMNS = ("work", "ms", "share", "GFLOP", "floor ms", "nothing packed, ms")
 FUSED_ATTENTION = "aten::_scaled_dot_product_flash_attention_for_cpu"
 # By PyTorch, whose right-hand side is (inner, columns), and by oneDNN, whose is (columns, inner).
 PRODUCT, ONEDNN_PRODUCT = "aten::mm", "mkldnn::_linear_pointwise"
+# So many weights take turns, as those of layers do.
+NUM_WEIGHTS = 4
 
 
-def best_seconds(function: Callable[[], object], runs: int = 5) -> float:
+def seconds_of_second_call(function: Callable[[], object]) -> float:
     function()
-    times = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return min(times)
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
 
 
-def machine_rates(dtype: torch.dtype) -> tuple[float, float]:
-    """Operations per second of a large product, and bytes per second of reading memory."""
-    left, right = torch.randn(2, 2048, 2048).to(dtype)
-    large = torch.ones(2**26)
-    flops = 2 * 2048**3 / best_seconds(lambda: linear(left, right))
-    return flops, large.nbytes / best_seconds(large.sum)
+@cache
+def product_seconds(rows: int, inner: int, columns: int, dtype: torch.dtype) -> tuple[float, float, float]:
+    """Of a product `(rows, inner) @ (columns, inner).T` alone: by PyTorch's choice, oneDNN, oneDNN with packed weights."""
+    left = torch.randn(rows, inner).to(dtype)
+    weights = list(torch.randn(NUM_WEIGHTS, columns, inner).to(dtype))
+    packed = [torch.ops.mkldnn._reorder_linear_weight(weight, rows) for weight in weights]
+    ways = (
+        lambda: [F.linear(left, weight) for weight in weights],
+        lambda: [product(left, weight) for weight in weights],
+        lambda: [product(left, weight) for weight in packed],
+    )
+    return tuple(seconds_of_second_call(way) / NUM_WEIGHTS for way in ways)
 
 
 def kind_of_work(event: torch.autograd.profiler_util.FunctionEventAvg, config: LumosConfig) -> str:
@@ -59,17 +68,38 @@ def kind_of_work(event: torch.autograd.profiler_util.FunctionEventAvg, config: L
     return "sampling" if has_logits else "everything else"
 
 
-def operations_and_bytes(event: torch.autograd.profiler_util.FunctionEventAvg, itemsize: int) -> tuple[int, int]:
-    """Of all calls of a kind that have these shapes."""
-    if event.key in (PRODUCT, ONEDNN_PRODUCT):
-        left, right = event.input_shapes[:2]
-        operations = 2 * math.prod(left) * math.prod(right) // left[-1]
-        return event.count * operations, event.count * math.prod(right) * itemsize
+def products_of(event: torch.autograd.profiler_util.FunctionEventAvg) -> list[tuple[int, int, int]]:
+    """Rows, inner size and columns of every matrix product in a call."""
+    if event.key == PRODUCT:
+        (rows, inner), (_, columns) = event.input_shapes[:2]
+        return [(rows, inner, columns)]
+    if event.key == ONEDNN_PRODUCT:
+        left, (columns, inner) = event.input_shapes[:2]
+        return [(math.prod(left[:-1]), inner, columns)]
     if event.key == FUSED_ATTENTION:
-        (batch, heads, queries, width), (_, key_heads, keys, _) = event.input_shapes[:2]
-        operations = 4 * batch * heads * queries * keys * width
-        return event.count * operations, event.count * 2 * batch * key_heads * keys * width * itemsize
-    return 0, 0
+        (batch, heads, queries, width), (_, _, keys, _) = event.input_shapes[:2]
+        return [(queries, width, keys), (queries, keys, width)] * batch * heads
+    return []
+
+
+def floors_of(
+    event: torch.autograd.profiler_util.FunctionEventAvg, kind: str, dtype: torch.dtype
+) -> tuple[float, float]:
+    """Seconds of the products alone, of all calls of a kind with these shapes, and the same if nothing is packed."""
+    ways = [product_seconds(*shape, dtype) for shape in products_of(event)]
+    plain = event.count * sum(min(by_torch, by_onednn) for by_torch, by_onednn, _ in ways)
+    # What attention multiplies changes with every call, so that packing it beforehand is not to be had.
+    return (plain if kind == "attention" else event.count * sum(min(way) for way in ways)), plain
+
+
+def sums_by_kind(figures: list[tuple[str, tuple[float, ...]]]) -> dict[str, list[float]]:
+    """Of each column, the kind with the largest first sum first, and of all kinds together."""
+    kinds = dict.fromkeys(kind for kind, _ in figures)
+    sums = {
+        kind: [sum(column) for column in zip(*(f for k, f in figures if k == kind), strict=True)] for kind in kinds
+    }
+    ordered = dict(sorted(sums.items(), key=lambda item: -item[1][0]))
+    return ordered | {"sum": [sum(column) for column in zip(*sums.values(), strict=True)]}
 
 
 def measure(name: str, options: argparse.Namespace) -> list[tuple[str, ...]]:
@@ -79,29 +109,40 @@ def measure(name: str, options: argparse.Namespace) -> list[tuple[str, ...]]:
     decode()
     with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiler:
         decode()
-    flop_rate, byte_rate = machine_rates(dtype)
-
-    totals: dict[str, list[float]] = {}
-    for event in profiler.key_averages(group_by_input_shape=True):
-        operations, num_bytes = operations_and_bytes(event, dtype.itemsize)
-        total = totals.setdefault(kind_of_work(event, model.config), [0.0, 0, 0.0])
-        total[0] += event.self_cpu_time_total / 1e6
-        total[1] += operations
-        total[2] += max(operations / flop_rate, num_bytes / byte_rate)
-    totals = dict(sorted(totals.items(), key=lambda item: -item[1][0]))
-    totals["sum"] = [sum(column) for column in zip(*totals.values(), strict=True)]
+    events = [(kind_of_work(event, model.config), event) for event in profiler.key_averages(group_by_input_shape=True)]
+    taken = sums_by_kind(
+        [
+            (kind, (event.self_cpu_time_total / 1e6, event.count * sum(2 * math.prod(p) for p in products_of(event))))
+            for kind, event in events
+        ]
+    )
+    # The clock of a processor changes within minutes, so both are measured in turns.
+    whole, floors = [], []
+    for _ in range(options.runs):
+        whole.append(seconds(decode, "cpu"))
+        product_seconds.cache_clear()
+        floors.append(sums_by_kind([(kind, floors_of(event, kind, dtype)) for kind, event in events]))
+    best, plain = (
+        {kind: statistics.median(floor[kind][column] for floor in floors) for kind in taken} for column in (0, 1)
+    )
+    shares = [
+        statistics.median(floor["sum"][column] / time for floor, time in zip(floors, whole, strict=True))
+        for column in (0, 1)
+    ]
     print(
-        f"\n{name}, {options.dtype}: products at {flop_rate / 1e9:.0f} GFLOP/s, memory at {byte_rate / 1e9:.1f} GB/s\n"
+        f"\n{name}, {options.dtype}, {device_name(options)}: {statistics.median(whole):.2f} s of processor time without the "
+        f"profiler, {shares[0]:.1%} of them the floor, {shares[1]:.1%} if nothing is packed\n"
     )
     return [
         (
             kind,
-            f"{1e3 * seconds:.0f}",
-            f"{seconds / totals['sum'][0]:.1%}",
+            f"{1e3 * time:.0f}",
+            f"{time / taken['sum'][0]:.1%}",
             f"{operations / 1e9:.1f}",
-            f"{1e3 * floor:.0f}",
+            f"{1e3 * best[kind]:.0f}",
+            f"{1e3 * plain[kind]:.0f}",
         )
-        for kind, (seconds, operations, floor) in totals.items()
+        for kind, (time, operations) in taken.items()
     ]
 
 

@@ -138,9 +138,15 @@ def peak_megabytes(function: Callable[[], object], device: str) -> float:
 def device_name(options: argparse.Namespace) -> str:
     if options.device != "cpu":
         return torch.cuda.get_device_name()
-    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    model = models[0].partition(":")[2].strip() if models else platform.machine()
-    return f"{model}, {options.threads} thread{'s' if options.threads > 1 else ''}"
+    return f"{processor()}, {options.threads} thread{'s' if options.threads > 1 else ''}"
+
+
+def processor() -> str:
+    """With its family, as processors of several generations are called "AMD EPYC", and the instructions that PyTorch takes."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").is_file() else []
+    entries = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    family = f"family {entries['cpu family']}, " if "cpu family" in entries else ""
+    return f"{entries.get('model name', platform.machine())} ({family}{torch.backends.cpu.get_cpu_capability()})"
 
 
 def run_cells(name: str, options: argparse.Namespace) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from lumos_hf.scheduling_mask_decoding import (
     mask_lowest,
     mask_ratio,
     sample_from_probabilities,
+    softmax_in_place,
     within_entropy_bound,
 )
 
@@ -207,6 +208,37 @@ def test_rows_can_be_sampled_in_chunks():
         chunk_codes, chunk_probabilities = scheduler.sample_tokens(logits[chunk], uniforms[chunk])
         assert torch.equal(chunk_codes, codes[chunk])
         torch.testing.assert_close(chunk_probabilities, probabilities[chunk])
+
+
+@pytest.mark.parametrize("token_temperature", (0.0, 0.5, 1.0))
+def test_logits_are_overwritten_on_request_alone(token_temperature):
+    scheduler = make_scheduler(token_temperature=token_temperature)
+    logits = make_logits(2).flatten(0, 1)
+    kept = logits.clone()
+    uniforms = torch.rand(len(logits), generator=seeded(0))
+    expected = scheduler.sample_tokens(logits, uniforms)
+    assert torch.equal(logits, kept)
+    for result, value in zip(scheduler.sample_tokens(logits, uniforms, overwrite_logits=True), expected, strict=True):
+        assert torch.equal(result, value)
+    assert torch.equal(logits, kept.softmax(dim=-1))
+
+
+def test_gradients_flow_through_sampled_probabilities():
+    logits = make_logits(1)[0].requires_grad_()
+    uniforms = torch.rand(len(logits), generator=seeded(0))
+    _, probabilities = make_scheduler().sample_tokens(logits, uniforms, overwrite_logits=True)
+    probabilities.sum().backward()
+    assert logits.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("shape", [(3, 7), (2, 65536), (5, 1000)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_softmax_in_place_is_softmax(shape, dtype):
+    """To the bit: the kernel must not read what it has written."""
+    logits = 100 * torch.randn(shape, dtype=dtype, generator=seeded(0))
+    expected = logits.softmax(dim=-1)
+    assert torch.equal(softmax_in_place(logits), expected)
+    assert torch.equal(logits, expected)
 
 
 @pytest.mark.parametrize("token_temperature", (0.5, 1.0, 2.0))

@@ -74,8 +74,9 @@ _NO_GENERATE = (
 # What transformers leaves out of losses.
 IGNORED_LABEL = -100
 
-# Size of the float32 logits that exist at a time: enough rows to keep a device busy, in or near its caches.
-MAX_LOGITS_BYTES = {"cpu": 2**25, "cuda": 2**28}
+# Size of the float32 logits that exist at a time: enough rows to keep a device busy, in or near its caches. 32 MiB or more
+# would be new memory of the system's, zeroed page by page, with every allocation: glibc keeps what is smaller.
+MAX_LOGITS_BYTES = {"cpu": 31 * 2**20, "cuda": 2**28}
 
 
 def rotary_channel_axes(position_encoding: str, num_channels: int) -> tuple[int, ...]:
@@ -133,7 +134,7 @@ def _rotate(states_BHLD: torch.Tensor, cos_BLD: torch.Tensor, sin_BLD: torch.Ten
 
 def _select(rows_BLX: torch.Tensor, index_BR: torch.Tensor | None) -> torch.Tensor:
     """Rows `(B, R, X)` at the given index, or all of them."""
-    return rows_BLX if index_BR is None else torch.take_along_dim(rows_BLX, index_BR[..., None], dim=1)
+    return rows_BLX if index_BR is None else rows_BLX.gather(1, index_BR[..., None].expand(-1, -1, rows_BLX.shape[-1]))
 
 
 class LumosHeadLayerNorm(nn.Module):

@@ -175,6 +175,15 @@ def sample_from_probabilities(probabilities: torch.Tensor, uniforms: torch.Tenso
     return (block * block_size + inside)[:, 0]
 
 
+def softmax_in_place(logits: torch.Tensor) -> torch.Tensor:
+    """
+    `logits.softmax(dim=-1)`, on a CPU in the memory of the logits, where no gradients are wanted. Its kernel writes a value
+    only after the last time that it reads it; of those of other devices nobody promises that.
+    """
+    is_writable = logits.is_cpu and not (logits.requires_grad and torch.is_grad_enabled())
+    return torch.softmax(logits, dim=-1, out=logits) if is_writable else logits.softmax(dim=-1)
+
+
 @dataclass
 class MaskDecodingSchedulerOutput(BaseOutput):
     """
@@ -273,6 +282,11 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc] 
         chunk, [`mask_least_confident`]. A subclass that overrides it is called by it, with all logits at once.
         """
         return getattr(self.step, "__func__", None) is MaskDecodingScheduler.step
+
+    @property
+    def has_standard_sampling(self) -> bool:
+        """Whether [`sample_tokens`] is the one of this class: a subclass's knows of no `overwrite_logits`."""
+        return getattr(self.sample_tokens, "__func__", None) is MaskDecodingScheduler.sample_tokens
 
     def set_timesteps(self, num_inference_steps: int, device: str | torch.device | None = None) -> None:
         """
@@ -401,7 +415,7 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc] 
         return token_uniforms.to(device), confidence_uniforms.to(device)
 
     def sample_tokens(
-        self, logits: torch.Tensor, uniforms: torch.Tensor | None = None
+        self, logits: torch.Tensor, uniforms: torch.Tensor | None = None, overwrite_logits: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """
         Sample one code per row of logits. Rows are independent, so a frame may be sampled in chunks of any size.
@@ -410,6 +424,8 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc] 
             logits (`torch.Tensor` of shape `(R, V)`): guided logits over the visual codes, floating point.
             uniforms (`torch.Tensor` of shape `(R,)`, *optional*):
                 Numbers in [0, 1); not needed if `token_temperature` is 0.
+            overwrite_logits (`bool`, defaults to `False`):
+                Whether `logits` are not needed any more, so that on a CPU their memory can serve for the probabilities.
 
         Returns:
             codes (`torch.LongTensor` of shape `(R,)`) and their probabilities under `softmax(logits)`
@@ -421,19 +437,19 @@ class MaskDecodingScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc] 
         if logits.ndim != 2:
             raise ValueError(f"`logits` must have the shape (rows, codes), got {tuple(logits.shape)}.")
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        # Not from logsumexp: guided logits are in the hundreds, where float32 has no digits left for nearly certain codes.
-        probabilities = logits.softmax(dim=-1)
-
         temperature = self.config.token_temperature
         if temperature == 0:
             codes = logits.argmax(dim=-1)
+        elif uniforms is None:
+            raise ValueError(f"`uniforms` must be given for `token_temperature={temperature}`, got None.")
         else:
-            if uniforms is None:
-                raise ValueError(f"`uniforms` must be given for `token_temperature={temperature}`, got None.")
             check_shape("uniforms", uniforms, logits.shape[:1])
-            codes = sample_from_probabilities(
-                probabilities if temperature == 1 else (logits / temperature).softmax(dim=-1), uniforms
-            )
+            if temperature != 1:
+                codes = sample_from_probabilities(softmax_in_place(logits / temperature), uniforms)
+        # Not from logsumexp: guided logits are in the hundreds, where float32 has no digits left for nearly certain codes.
+        probabilities = softmax_in_place(logits) if overwrite_logits else logits.softmax(dim=-1)
+        if temperature == 1 and uniforms is not None:
+            codes = sample_from_probabilities(probabilities, uniforms)
         return codes, probabilities.gather(-1, codes[:, None])[:, 0]
 
     def entropies(self, logits: torch.Tensor) -> torch.Tensor:

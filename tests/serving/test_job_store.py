@@ -159,6 +159,15 @@ def test_what_was_begun_before_is_made_alone_and_not_for_ever(database):
     store.close()
 
 
+def test_what_ends_processes_waits_for_other_jobs_of_its_client(store):
+    deadly, other = add(store, "me", "me")
+    for _ in range(3):
+        assert ids(store.take("w", 0)) == [deadly.id]
+        time.sleep(0.01)
+    assert ids(store.take("w", LEASE)) == [other.id]
+    assert ids(store.take("w", LEASE)) == [deadly.id]
+
+
 def test_a_worker_that_ends_gives_its_jobs_back(store):
     jobs = add(store, "me", "me")
     store.take("w", LEASE, limit=2)

@@ -8,6 +8,7 @@ import io
 import socket
 import threading
 import time
+from contextlib import suppress
 
 import PIL.Image
 import pytest
@@ -176,6 +177,38 @@ def test_what_is_fetched_is_limited(host):
         fetcher.read(f"http://{host}/large")
     with pytest.raises(ValueError, match="at most 1000 bytes"):
         fetcher.read(as_data_url(bytes(2000)))
+
+
+@pytest.mark.parametrize(
+    ("scheme", "beginning"),
+    [
+        ("http", b""),
+        ("http", b"HTTP/1.1 200 OK\r\nX: "),
+        ("http", b"HTTP/1.1 200 OK\r\n\r\n"),
+        # A TLS record of 16,384 bytes.
+        ("https", b"\x16\x03\x03\x40\x00"),
+    ],
+)
+def test_a_host_that_answers_drop_by_drop_is_given_up(scheme, beginning):
+    """In the answer, in its headers, or while TLS is agreed upon."""
+    is_over = threading.Event()
+
+    def drip(server):
+        connection, _ = server.accept()
+        with connection, suppress(OSError):
+            connection.sendall(beginning)
+            while not is_over.wait(0.05):
+                connection.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=drip, args=[server], daemon=True).start()
+        host = f"127.0.0.1:{server.getsockname()[1]}"
+        fetcher = MediaFetcher([host], max_seconds=0.5, is_allowed_address=lambda address: True)
+        begin = time.monotonic()
+        with pytest.raises(ValueError, match="not read within 0.5 seconds"):
+            fetcher.read(f"{scheme}://{host}/a.png")
+        assert time.monotonic() - begin < 5
+        is_over.set()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,9 @@ Notable:
 
 import asyncio
 import html
+import math
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -42,6 +44,8 @@ _MAX_FILE_BYTES, _FILE_SIZE_INTERVAL = 2 << 30, 10
 _MAX_CLIP_BYTES = 512 << 20
 # Visitors of whom gradio keeps what their page shows.
 _MAX_SESSIONS = 64
+# Seconds between two steps that are told: quicker ones would take longer to tell than to make.
+_SHORTEST_INTERVAL = 0.1
 # The picture to draw on is enlarged to about so many pixels a side.
 _CANVAS = 512
 
@@ -335,14 +339,18 @@ class Page:
             raise gr.Error(str(job.error), print_exception=False)
 
     async def _follow(self, job: Job, before: list[Any]) -> AsyncIterator[_Updates]:
-        num_shown = 0
+        num_shown, last_told = 0, -math.inf
         yield self._busy()
         async for status in job.watch():
             # The end is told together with what it brings.
             if status.state.is_final:
                 continue
+            has_new_frames = status.num_frames > num_shown
+            if status.step and not has_new_frames and time.monotonic() - last_told < _SHORTEST_INTERVAL:
+                continue
+            last_told = time.monotonic()
             updates: _Updates = {self.progress: _progress(status)}
-            if status.num_frames > num_shown:
+            if has_new_frames:
                 num_shown = status.num_frames
                 updates[self.stage] = await asyncio.to_thread(self._picture, [*before, *job.frames], job.arguments)
             yield updates

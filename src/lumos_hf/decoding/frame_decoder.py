@@ -6,6 +6,7 @@ Shape suffixes: B videos, t latent frames, h and w rows and columns of codes, n 
 """
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -458,15 +459,18 @@ class FrameDecoder:
         Codes `(R,)`, their probabilities, and their entropies where those are bounded, from each branch's
         `(R, hidden_size)` and draws `(R,)`.
         """
-        # A draw holds the probabilities beside the logits, so a chunk has half the rows that logits alone could have.
-        num_rows = max(1, self.transformer.num_rows_per_chunk(uniforms.device) // 2)
-        chunks = zip(uniforms.split(num_rows), *(states.split(num_rows) for states in hidden_states), strict=True)
+        # A draw holds the probabilities in the place of the logits, or beside them, with half the rows then.
+        is_in_place = self.scheduler.has_standard_sampling and uniforms.is_cpu
+        options: dict[str, Any] = {"overwrite_logits": True} if is_in_place else {}
+        num_rows = max(1, self.transformer.num_rows_per_chunk(uniforms.device) // (1 if is_in_place else 2))
+        num_chunks = max(1, math.ceil(len(uniforms) / num_rows))
+        chunks = zip(*(rows.tensor_split(num_chunks) for rows in (uniforms, *hidden_states)), strict=True)
         samples = []
         for chunk_uniforms, *chunk_states in chunks:
             logits = self._guided_head(chunk_states, guidance_scale)
-            sampled = self.scheduler.sample_tokens(logits, chunk_uniforms)
             is_bounded = self._shortcuts.keep_rule["entropy_bound"] is not None
-            samples.append((*sampled, self.scheduler.entropies(logits)) if is_bounded else sampled)
+            entropies = (self.scheduler.entropies(logits),) if is_bounded else ()
+            samples.append((*self.scheduler.sample_tokens(logits, chunk_uniforms, **options), *entropies))
         return tuple(torch.cat(parts) for parts in zip(*samples, strict=True))
 
     def _guided_head(self, hidden_states: list[torch.Tensor], guidance_scale: float) -> torch.Tensor:

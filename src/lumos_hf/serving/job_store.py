@@ -32,6 +32,9 @@ from .worker_identity import is_known_dead
 QUEUED, IN_PROGRESS, COMPLETED, FAILED, DELETED = "queued", "in_progress", "completed", "failed", "deleted"
 DEFAULT_SECONDS_TO_LIVE = 24 * 60 * 60
 
+# What was taken so often without an end gives way to others.
+_SUSPICIOUS_ATTEMPTS = 3
+
 _SQLITE_TIMEOUT = 30
 _POSTGRESQL_TIMEOUT = 5
 # Of the advisory lock under which tables are made: any number that others do not use.
@@ -438,11 +441,15 @@ class JobStore:
             connection.execute(sa.update(_jobs).where(_jobs.c.id == first[0].id).values(values))
 
     def _waiting(self, connection: sa.Connection, condition: sa.ColumnElement[bool], limit: int) -> list[StoredJob]:
-        """Jobs that may be taken, in the order of turns, held until the end of the transaction."""
+        """
+        Jobs that may be taken, in the order of turns, held until the end of the transaction. What seems to end the processes
+        that make it waits for the other jobs of its client.
+        """
         turns = sa.select(_jobs.c.client, sa.func.max(_jobs.c.taken_at).label("last"))
         last = turns.where(_jobs.c.taken_at.is_not(None)).group_by(_jobs.c.client).subquery()
         query = sa.select(_jobs).outerjoin(last, last.c.client == _jobs.c.client).where(condition)
-        query = query.order_by(sa.func.coalesce(last.c.last, 0), _jobs.c.number).limit(limit)
+        is_suspect = _jobs.c.attempts >= _SUSPICIOUS_ATTEMPTS
+        query = query.order_by(sa.func.coalesce(last.c.last, 0), is_suspect, _jobs.c.number).limit(limit)
         rows = connection.execute(query.with_for_update(of=_jobs, skip_locked=True))
         return [StoredJob(**row._mapping) for row in rows]
 

@@ -3,7 +3,8 @@
 Images and videos that requests refer to: what a file is, data URLs, and URLs of hosts that the server may fetch from.
 
 Notable: a URL is fetched only if its host is on the list, from an address that is public, and to which the connection is
-then made, so that a name cannot mean one address when it is checked and another one afterwards. No redirect is followed.
+then made, so that a name cannot mean one address when it is checked and another one afterwards. No redirect is followed. A
+host that answers drop by drop is given up.
 """
 
 import base64
@@ -13,12 +14,16 @@ import io
 import ipaddress
 import socket
 import ssl
-from collections.abc import Callable, Collection
+import threading
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from typing import BinaryIO
 from urllib.parse import unquote_to_bytes, urlsplit
 
 
 MAX_FETCHED_BYTES = 64 * 2**20
+# Seconds: of all of it, and without a byte.
+MAX_FETCH_SECONDS = 120.0
 _FETCH_TIMEOUT = 10
 _CHUNK = 1 << 16
 
@@ -70,6 +75,7 @@ class MediaFetcher:
     Args:
         hosts: that may be fetched from, as URLs name them, with `:port` where a URL has one.
         max_bytes: of what is fetched.
+        max_seconds: that fetching may take.
         is_allowed_address: of an IP address that a host has.
     """
 
@@ -77,10 +83,12 @@ class MediaFetcher:
         self,
         hosts: Collection[str] = (),
         max_bytes: int = MAX_FETCHED_BYTES,
+        max_seconds: float = MAX_FETCH_SECONDS,
         is_allowed_address: Callable[[str], bool] = is_public,
     ):
         self.hosts = frozenset(host.lower() for host in hosts)
         self.max_bytes = max_bytes
+        self.max_seconds = max_seconds
         self._is_allowed_address = is_allowed_address
 
     def read(self, url: str) -> BinaryIO:
@@ -88,7 +96,7 @@ class MediaFetcher:
         What a URL leads to.
 
         Raises:
-            ValueError: if it may not be fetched, cannot be, or is too large.
+            ValueError: if it may not be fetched, cannot be, is too large, or takes too long.
         """
         scheme = url[:8].partition(":")[0].lower()
         if scheme == "data":
@@ -121,17 +129,14 @@ class MediaFetcher:
             raise ValueError(f"the server does not fetch from the host '{host[:80]}'; its operator may allow hosts")
         is_secure = parts.scheme.lower() == "https"
         address = self._address(host, parts.port or (443 if is_secure else 80))
-        connection = _connect(host, address, is_secure)
-        try:
-            target = f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
+        target = f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
+        with _connection(host, address, is_secure, self.max_seconds) as connection:
             connection.request("GET", target, headers={"Host": parts.netloc, "User-Agent": "lumos-hf"})
             answer = connection.getresponse()
             if answer.status != 200:
                 follow = " and redirects are not followed" if 300 <= answer.status < 400 else ""
                 raise ValueError(f"the URL was answered with {answer.status}{follow}")
             return self._read_answer(answer)
-        finally:
-            connection.close()
 
     def _address(self, host: str, port: int) -> tuple[str, int]:
         addresses = {str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
@@ -148,9 +153,38 @@ class MediaFetcher:
         return bytes(content)
 
 
-def _connect(host: str, address: tuple[str, int], is_secure: bool) -> http.client.HTTPConnection:
-    """A connection to the address that was checked, not to what the name may mean by now."""
+@contextmanager
+def _connection(
+    host: str, address: tuple[str, int], is_secure: bool, max_seconds: float
+) -> Iterator[http.client.HTTPConnection]:
+    """A connection to the address that was checked, not to what the name may mean by now; it ends after `max_seconds`."""
+    sock = socket.create_connection(address, timeout=_FETCH_TIMEOUT)
+    if is_secure:
+        context = ssl.create_default_context()
+        sock = context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
+    is_late = threading.Event()
+
+    def end() -> None:
+        is_late.set()
+        with suppress(OSError):
+            # That of the class below TLS, which would first talk to the other side.
+            socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+    timer = threading.Timer(max_seconds, end)
+    timer.daemon = True
+    timer.start()
     connection = http.client.HTTPConnection(host, address[1], timeout=_FETCH_TIMEOUT)
-    raw = socket.create_connection(address, timeout=_FETCH_TIMEOUT)
-    connection.sock = ssl.create_default_context().wrap_socket(raw, server_hostname=host) if is_secure else raw
-    return connection
+    connection.sock = sock
+    try:
+        if isinstance(sock, ssl.SSLSocket):
+            sock.do_handshake()
+        yield connection
+    except (OSError, http.client.HTTPException):
+        if not is_late.is_set():
+            raise
+    finally:
+        timer.cancel()
+        connection.close()
+        sock.close()
+    if is_late.is_set():
+        raise ValueError(f"the URL was not read within {max_seconds:g} seconds")
