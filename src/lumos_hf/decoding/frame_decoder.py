@@ -462,16 +462,18 @@ class FrameDecoder:
         # A draw holds the probabilities in the place of the logits, or beside them, with half the rows then.
         is_in_place = self.scheduler.has_standard_sampling and uniforms.is_cpu
         options: dict[str, Any] = {"overwrite_logits": True} if is_in_place else {}
+        is_bounded = self._shortcuts.keep_rule["entropy_bound"] is not None
+
+        # A function, as a name would hold the logits of one chunk while those of the next are made.
+        def sample(chunk_uniforms: torch.Tensor, *chunk_states: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            logits = self._guided_head(list(chunk_states), guidance_scale)
+            entropies = (self.scheduler.entropies(logits),) if is_bounded else ()
+            return (*self.scheduler.sample_tokens(logits, chunk_uniforms, **options), *entropies)
+
         num_rows = max(1, self.transformer.num_rows_per_chunk(uniforms.device) // (1 if is_in_place else 2))
         num_chunks = max(1, math.ceil(len(uniforms) / num_rows))
         chunks = zip(*(rows.tensor_split(num_chunks) for rows in (uniforms, *hidden_states)), strict=True)
-        samples = []
-        for chunk_uniforms, *chunk_states in chunks:
-            logits = self._guided_head(chunk_states, guidance_scale)
-            is_bounded = self._shortcuts.keep_rule["entropy_bound"] is not None
-            entropies = (self.scheduler.entropies(logits),) if is_bounded else ()
-            samples.append((*self.scheduler.sample_tokens(logits, chunk_uniforms, **options), *entropies))
-        return tuple(torch.cat(parts) for parts in zip(*samples, strict=True))
+        return tuple(torch.cat(parts) for parts in zip(*(sample(*chunk) for chunk in chunks), strict=True))
 
     def _guided_head(self, hidden_states: list[torch.Tensor], guidance_scale: float) -> torch.Tensor:
         """Guided logits of the visual codes, with one product instead of two where the output head is linear."""
