@@ -19,10 +19,12 @@ from lumos_hf.hub.turbo import write_turbo_weights
 
 pytestmark = pytest.mark.slow
 
+ROOT = Path(__file__).parents[1]
+
 
 @pytest.fixture
 def benchmarks(monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
 
 
 @pytest.fixture
@@ -52,6 +54,38 @@ def test_decode_measures_what_gives_the_same_codes(decode, tmp_path, capsys):
     assert lines[2] == "## Decoding (decode.py)"
     assert lines[4].startswith("| date | device |") and len(lines) == 8
     assert all("| toy | float32 | 64x32, 5, 3 | 6 | 1 |" in line for line in lines[6:])
+
+
+def test_a_batch_is_compared_with_single_calls(benchmarks, tmp_path):
+    import batch
+
+    results = tmp_path / "RESULTS.md"
+    batch.main([*TOY, "--batch-size=2", f"--results={results}"])
+    assert "| toy | float32 | 64x32, 5, 3 | 2 | 1 |" in results.read_text().splitlines()[6]
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="Earlier commits are in a copy of the repository alone.")
+def test_an_earlier_commit_is_compared_with_the_working_tree(benchmarks, tmp_path):
+    import decode_commits
+
+    results = tmp_path / "RESULTS.md"
+    decode_commits.main(["HEAD", *TOY, f"--results={results}"])
+    cells = results.read_text().splitlines()[6].split(" | ")
+    assert cells[6:9] == ["64x32, 5, 3", "HEAD", "1"]
+    assert cells[-2:] == ["64 of 64", "64 of 64 |"]
+
+
+def test_the_profile_of_decoding_has_its_products_in_the_floor(benchmarks, capsys):
+    import decode_profile
+
+    decode_profile.main([*SMALL, "--runs=1"])
+    rows = {
+        line.split(" | ")[0]: line.split(" | ")[1:] for line in capsys.readouterr().out.splitlines() if " | " in line
+    }
+    for kind in ("| products of the body", "| output head"):
+        taken, _, _, floor, plain = (float(cell.strip(" |%")) for cell in rows[kind])
+        assert taken > 0 and 0 <= floor <= plain
+    assert rows["| everything else"][2] == "0.0"
 
 
 def test_demo_measures_whole_videos(decode, tmp_path):
@@ -117,7 +151,7 @@ def test_tables_of_several_benchmarks_share_a_file(benchmarks, tmp_path):
 
 @pytest.fixture
 def gpu(monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
     import gpu
 
     return gpu
@@ -178,7 +212,7 @@ def test_few_steps_are_extrapolated_on_a_line(gpu):
 
 
 def test_memory_of_codes_and_pixels(monkeypatch, tmp_path):
-    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
     import memory
 
     results = tmp_path / "RESULTS.md"
