@@ -37,15 +37,19 @@ HISTORY_MASK_RATIO = 0.7
 COLUMNS = (*RUN_COLUMNS, "size, frames, steps", "prompt tokens", *COMPARISON_COLUMNS)
 
 
-def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argument_parser(__doc__)
+def decoding_parser(description: str | None) -> argparse.ArgumentParser:
+    parser = argument_parser(description)
     parser.add_argument("--steps", type=int, default=10)
-    return parse_checked(parser, arguments)
+    return parser
+
+
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    return parse_checked(decoding_parser(__doc__), arguments)
 
 
 def ours(
     model: LumosForCausalLM,
-    input_ids: list[int],
+    input_ids: list[int] | list[list[int]],
     options: argparse.Namespace,
     greedy: bool,
     guidance_scale: float = GUIDANCE_SCALE,

@@ -61,7 +61,7 @@ RUN_COLUMNS = ("date", "device", "torch", "transformers", "configuration", "dtyp
 COMPARISON_COLUMNS = ("runs", "reference s", "ours s", "ratio (range)", "reference peak MB", "ours peak MB")
 
 
-def argument_parser(description: str) -> argparse.ArgumentParser:
+def argument_parser(description: str | None) -> argparse.ArgumentParser:
     """The options that all of these benchmarks have."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("configurations", nargs="*", default=["V", "P"], help=f"of {', '.join(CONFIGURATIONS)}")
