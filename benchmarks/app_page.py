@@ -11,7 +11,6 @@ call of the pipeline in this process, after each, says what the page adds. Wants
 
 import argparse
 import shutil
-import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from pathlib import Path
 
 import torch
 from app_visitors import running_app
-from measure import device_name
+from measure import device_name, median_and_range
 from playwright.sync_api import Browser, Page, sync_playwright
 from results import RESULTS, append_rows, table
 
@@ -34,7 +33,8 @@ COLUMNS = ("date", "device", "runs", "page shown, s", "first frame, s", "whole v
 _TIMEOUT = 300_000
 # Clicks, and gives the milliseconds until the first frame and the end. Timed in the page, as Playwright looks every half
 # second only.
-_CLICK_AND_WATCH = """() => new Promise((resolve) => {
+_CLICK_AND_WATCH = """(timeout) => new Promise((resolve, reject) => {
+    setTimeout(() => reject(new Error(`There was no video within ${timeout} ms.`)), timeout);
     const begin = performance.now();
     let first = null;
     const observer = new MutationObserver(() => {
@@ -70,7 +70,7 @@ def visit(browser: Browser, address: str) -> tuple[float, float, float]:
     page = open_page(browser, address)
     page.locator("#prompt textarea").fill(PROMPT)
     shown = time.perf_counter() - start
-    first, done = page.evaluate(_CLICK_AND_WATCH)
+    first, done = page.evaluate(_CLICK_AND_WATCH, _TIMEOUT)
     page.context.close()
     return shown, first / 1e3, done / 1e3
 
@@ -92,10 +92,6 @@ def seconds_of_a_call(pipe: LumosVideoPipeline) -> float:
     start = time.perf_counter()
     pipe(PROMPT)
     return time.perf_counter() - start
-
-
-def median_and_range(values: list[float]) -> str:
-    return f"{statistics.median(values):.2f} ({min(values):.2f}-{max(values):.2f})"
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -11,7 +11,7 @@ many rows in a product as it needs to run at full rate, so a batch saves little 
 import argparse
 
 import torch
-from decode import decoding_parser, ours
+from decode import decoding_parser, ours, size_cell
 from measure import RUN_COLUMNS, build_model, comparison_cells, parse_checked, run, run_cells, text_ids
 
 from lumos_hf.token_layout import prompt_ids
@@ -38,7 +38,7 @@ def measure(name: str, options: argparse.Namespace) -> tuple[str, ...]:
     singles = [ours(model, prompt, options, greedy=False) for prompt in prompts]
     return (
         *run_cells(name, options),
-        f"{options.width}x{options.height}, {options.num_frames}, {options.steps}",
+        size_cell(options),
         str(options.batch_size),
         *comparison_cells(
             lambda: [decode() for decode in singles], ours(model, prompts, options, greedy=False), options

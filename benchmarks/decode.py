@@ -47,6 +47,10 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     return parse_checked(decoding_parser(__doc__), arguments)
 
 
+def size_cell(options: argparse.Namespace) -> str:
+    return f"{options.width}x{options.height}, {options.num_frames}, {options.steps}"
+
+
 def ours(
     model: LumosForCausalLM,
     input_ids: list[int] | list[list[int]],
@@ -106,7 +110,7 @@ def measure(name: str, options: argparse.Namespace) -> tuple[str, ...]:
     functions = [each(model, input_ids, options, greedy=False) for each in (theirs, ours)]
     return (
         *run_cells(name, options),
-        f"{options.width}x{options.height}, {options.num_frames}, {options.steps}",
+        size_cell(options),
         str(options.prompt_tokens),
         *comparison_cells(*functions, options),
     )

@@ -23,8 +23,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from decode import ours, parse_arguments
-from measure import RUN_COLUMNS, build_model, prompt, run_cells, seconds
+from decode import ours, parse_arguments, size_cell
+from measure import RUN_COLUMNS, build_model, median_and_range, prompt, run_cells, seconds
 from results import append_rows, table
 
 
@@ -45,9 +45,7 @@ COLUMNS = (
 def serve(options: argparse.Namespace) -> None:
     """Decodes for the process that started this one: a line with a configuration and a way in, a line of results out."""
     torch.set_num_threads(options.threads)
-    models = {
-        name: build_model(name, "cpu").to(getattr(torch, options.dtype)).eval() for name in options.configurations
-    }
+    models = {name: build_model(name, "cpu").to(getattr(torch, options.dtype)) for name in options.configurations}
     for line in sys.stdin:
         name, way = line.split()
         decode = ours(models[name], prompt(models[name].config, options), options, greedy=way == "greedy")
@@ -65,7 +63,6 @@ class Side:
             env={**os.environ, "PYTHONPATH": str(source)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
             text=True,
         )
 
@@ -106,11 +103,11 @@ def measure(name: str, commit: str, before: Side, now: Side, options: argparse.N
     medians = [statistics.median(column) for column in zip(*times, strict=True)]
     return (
         *run_cells(name, options),
-        f"{options.width}x{options.height}, {options.num_frames}, {options.steps}",
+        size_cell(options),
         commit,
         str(options.runs),
         *(f"{median:.2f}" for median in medians),
-        f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})",
+        median_and_range(ratios),
         *equal,
     )
 

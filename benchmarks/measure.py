@@ -149,6 +149,10 @@ def processor() -> str:
     return f"{entries.get('model name', platform.machine())} ({family}{torch.backends.cpu.get_cpu_capability()})"
 
 
+def median_and_range(values: Sequence[float]) -> str:
+    return f"{statistics.median(values):.2f} ({min(values):.2f}-{max(values):.2f})"
+
+
 def run_cells(name: str, options: argparse.Namespace) -> tuple[str, ...]:
     """Cells of `RUN_COLUMNS`."""
     date = datetime.date.today().isoformat()

@@ -7,7 +7,7 @@ Shape suffixes: B videos, t latent frames, h and w rows and columns of codes, n 
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any, cast
@@ -215,13 +215,10 @@ class FrameDecoder:
         branches = self._branches_up_to_date(is_guided=guidance_scale > 1)
         hidden_states = self._hidden_states(branches, torch.full_like(latents, UNKNOWN_CODE))
         num_rows = max(1, self.transformer.num_rows_per_chunk(latents.device) // 2)
-        chunks = zip(
-            latents.flatten().split(num_rows), *(states.split(num_rows) for states in hidden_states), strict=True
-        )
         probabilities = torch.cat(
             [
                 self._guided_head(states, guidance_scale).log_softmax(dim=-1).gather(-1, codes[:, None])[:, 0]
-                for codes, *states in chunks
+                for codes, *states in _chunks(num_rows, latents.flatten(), *hidden_states)
             ]
         )
         order = probabilities.view(len(latents), -1).argsort(dim=1, stable=True)
@@ -471,9 +468,8 @@ class FrameDecoder:
             return (*self.scheduler.sample_tokens(logits, chunk_uniforms, **options), *entropies)
 
         num_rows = max(1, self.transformer.num_rows_per_chunk(uniforms.device) // (1 if is_in_place else 2))
-        num_chunks = max(1, math.ceil(len(uniforms) / num_rows))
-        chunks = zip(*(rows.tensor_split(num_chunks) for rows in (uniforms, *hidden_states)), strict=True)
-        return tuple(torch.cat(parts) for parts in zip(*(sample(*chunk) for chunk in chunks), strict=True))
+        samples = (sample(*chunk) for chunk in _chunks(num_rows, uniforms, *hidden_states))
+        return tuple(torch.cat(parts) for parts in zip(*samples, strict=True))
 
     def _guided_head(self, hidden_states: list[torch.Tensor], guidance_scale: float) -> torch.Tensor:
         """Guided logits of the visual codes, with one product instead of two where the output head is linear."""
@@ -485,6 +481,12 @@ class FrameDecoder:
         if self.transformer.has_plain_head:
             return logits(guide(hidden_states, guidance_scale).to(hidden_states[0].dtype))
         return guide([logits(states) for states in hidden_states], guidance_scale)
+
+
+def _chunks(max_rows: int, *tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Neighbouring rows of all tensors, at most so many at a time, and about as many every time; once if there are none."""
+    num_chunks = max(1, math.ceil(len(tensors[0]) / max_rows))
+    return zip(*(tensor.tensor_split(num_chunks) for tensor in tensors), strict=True)
 
 
 def guide(outputs: list[torch.Tensor], guidance_scale: float) -> torch.Tensor:

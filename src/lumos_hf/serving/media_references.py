@@ -185,6 +185,5 @@ def _connection(
     finally:
         timer.cancel()
         connection.close()
-        sock.close()
     if is_late.is_set():
         raise ValueError(f"the URL was not read within {max_seconds:g} seconds")
